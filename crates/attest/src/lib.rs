@@ -1,0 +1,1 @@
+//! Who is on the other end: RA-TLS certificates, proof of work, policies, the attestation frame.

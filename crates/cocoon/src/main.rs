@@ -1,0 +1,2 @@
+//! The cocoon program: command line, configuration, the local network.
+fn main() {}

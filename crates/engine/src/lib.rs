@@ -1,0 +1,1 @@
+//! Models: the embedded transformer engine, its OpenAI surface, OpenAI-HTTP upstreams, and the tiny model's recipe.

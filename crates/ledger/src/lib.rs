@@ -1,0 +1,1 @@
+//! Tokens, prices, reservations and books: pure arithmetic without I/O.

@@ -1,0 +1,1 @@
+//! The roles: client, proxy and worker, each a pure core with a thin driver.

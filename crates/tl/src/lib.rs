@@ -1,0 +1,1 @@
+//! TL encoding: integers, strings, vectors, boxed and bare objects, constructor ids.

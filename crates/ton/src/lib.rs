@@ -1,0 +1,1 @@
+//! TON for nodes: addresses, contract ABIs, wallets, mnemonics and the Chain trait.

@@ -1,0 +1,1 @@
+//! The network's messages, frames, and a peer connection: a pure core and a tokio driver.
