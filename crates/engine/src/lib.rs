@@ -1,1 +1,5 @@
 //! Models: the embedded transformer engine, its OpenAI surface, OpenAI-HTTP upstreams, and the tiny model's recipe.
+
+pub mod backend;
+
+pub use backend::{Backend, BackendEvent, HttpRequest, ModelInfo};
