@@ -1,1 +1,12 @@
 //! TON for nodes: addresses, contract ABIs, wallets, mnemonics and the Chain trait.
+
+pub mod address;
+pub mod chain;
+
+pub use address::{Address, AddressError, ParsedAddress};
+pub use chain::{
+    AccountState, AccountStatus, Chain, ChainError, GetResult, MsgInfo, NetworkInfo, StackValue,
+    TxInfo,
+};
+pub use num_bigint::BigInt;
+pub use tycho_types::cell::{Cell, CellBuilder, CellSlice};
