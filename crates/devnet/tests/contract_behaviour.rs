@@ -1,0 +1,271 @@
+//! Runs the 129 behaviour cases of the contract specification against the compiled contracts of this repository.
+//!
+//! Each case places the code under test at the given address with the given data and balance, sends one
+//! message and compares exit code, action result, data afterwards and outgoing messages. Values are compared
+//! where they do not depend on gas, under the prices the vectors were recorded with; a second pass runs under
+//! today's prices of the main network. `COCOON_CASE=text` runs only the cases whose name contains the text,
+//! `COCOON_GAS=1` prints the gas of every case beside the official builds.
+
+use std::path::{Path, PathBuf};
+
+use cocoon_devnet::config::{ChainConfig, ConfigOptions, Prices};
+use cocoon_devnet::executor::ExecuteError;
+use cocoon_devnet::sandbox::{Contract, Inbound, Outcome, SandboxError};
+use cocoon_ton::{Address, Cell};
+use serde_json::Value;
+use tycho_types::boc::Boc;
+use tycho_types::models::ComputePhaseSkipReason;
+
+const CONTRACTS: [&str; 5] = ["root", "proxy", "client", "worker", "wallet"];
+const CASES: usize = 129;
+
+/// Cases whose recorded expectation cannot be met by any implementation, with the reason.
+const IMPOSSIBLE: [(&str, &str); 0] = [];
+
+fn build_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts/build")
+}
+
+/// The compiled code of all contracts, or nothing if they have not been built in this checkout.
+fn compiled_contracts() -> Option<Vec<(&'static str, Cell)>> {
+    let directory = build_directory();
+    let found: Vec<_> = CONTRACTS
+        .into_iter()
+        .map(|name| (name, directory.join(format!("{name}.boc"))))
+        .filter(|(_, path)| path.exists())
+        .collect();
+    if found.is_empty() {
+        println!(
+            "skipped: no compiled contracts in {} (build them with contracts/ first)",
+            directory.display()
+        );
+        return None;
+    }
+    let codes: Vec<_> = found
+        .into_iter()
+        .map(|(name, path)| {
+            let bytes = std::fs::read(&path).unwrap();
+            let code = Boc::decode(&bytes)
+                .unwrap_or_else(|e| panic!("{} is not a BOC: {e}", path.display()));
+            (name, code)
+        })
+        .collect();
+    assert_eq!(
+        codes.len(),
+        CONTRACTS.len(),
+        "{} must hold {CONTRACTS:?} as <name>.boc",
+        directory.display()
+    );
+    Some(codes)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("{key} is missing in {value}"))
+}
+
+fn cell(value: &Value, key: &str) -> Cell {
+    Boc::decode_base64(text(value, key)).unwrap()
+}
+
+fn address(value: &Value, key: &str) -> Address {
+    Address::parse(text(value, key)).unwrap().address
+}
+
+fn number(value: &Value, key: &str) -> u128 {
+    text(value, key).parse().unwrap()
+}
+
+fn run_case(case: &Value, code: &Cell, config: &ChainConfig) -> Result<Outcome, SandboxError> {
+    let account = &case["account"];
+    let contract = Contract {
+        address: address(account, "address"),
+        balance: number(account, "balance"),
+        code: code.clone(),
+        data: cell(account, "data"),
+    };
+    let message = &case["in"];
+    let inbound = match text(message, "kind") {
+        "internal" => Inbound::Internal {
+            from: address(message, "from"),
+            value: number(message, "value"),
+            bounce: message["bounce"].as_bool().unwrap(),
+            bounced: message["bounced"].as_bool().unwrap_or(false),
+            body: cell(message, "body"),
+        },
+        "external" => Inbound::External {
+            body: cell(message, "body"),
+        },
+        other => panic!("unknown message kind {other}"),
+    };
+    let now = u32::try_from(case["now"].as_u64().unwrap()).unwrap();
+    contract.execute(config, now, &inbound)
+}
+
+/// Differences between what a case expects and what happened.
+fn differences(
+    case: &Value,
+    code: &Cell,
+    result: Result<Outcome, SandboxError>,
+    compare_values: bool,
+) -> Vec<String> {
+    let expect = &case["expect"];
+    let mut found = Vec::new();
+    let expected_exit = expect["exit_code"].as_i64().map(|code| code as i32);
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(SandboxError::Execute(ExecuteError::NotAccepted { exit_code, reason })) => {
+            if expect["not_accepted"].as_bool() != Some(true) {
+                found.push(format!("not accepted: {reason}"));
+            }
+            if exit_code != expected_exit {
+                found.push(format!("exit code {exit_code:?}, expected {expected_exit:?}"));
+            }
+            return found;
+        }
+        Err(error) => return vec![format!("cannot run: {error}")],
+    };
+    if expect["not_accepted"].as_bool() == Some(true) {
+        found.push(format!(
+            "accepted with exit code {:?}, expected no acceptance",
+            outcome.executed.exit_code
+        ));
+    }
+    let mut check = |what: &str, got: String, expected: String| {
+        if got != expected {
+            found.push(format!("{what}: got {got}, expected {expected}"));
+        }
+    };
+    let executed = &outcome.executed;
+    check(
+        "exit code",
+        format!("{:?}", executed.exit_code),
+        format!("{expected_exit:?}"),
+    );
+    let expected_action = expect["action_result"].as_i64().map(|code| code as i32);
+    check(
+        "action result",
+        format!("{:?}", executed.action_result),
+        format!("{expected_action:?}"),
+    );
+    if let Some(aborted) = expect["aborted"].as_bool() {
+        check("aborted", executed.aborted.to_string(), aborted.to_string());
+    }
+    if expect["compute_skipped"].as_str() == Some("no-gas") {
+        check(
+            "skip reason",
+            format!("{:?}", executed.skip_reason),
+            format!("{:?}", Some(ComputePhaseSkipReason::NoGas)),
+        );
+    }
+    let data = outcome.data.as_ref().map(|cell| cell.repr_hash().to_string());
+    check(
+        "data hash",
+        format!("{data:?}"),
+        format!("{:?}", Some(text(expect, "data_after_hash"))),
+    );
+    let changed = outcome.code.as_ref() != Some(code);
+    let expected_change = expect["code_changed"].as_bool().unwrap_or(false);
+    check(
+        "code changed",
+        changed.to_string(),
+        expected_change.to_string(),
+    );
+    let expected_messages = expect["out"].as_array().unwrap();
+    check(
+        "number of messages",
+        outcome.messages.len().to_string(),
+        expected_messages.len().to_string(),
+    );
+    for (index, (got, want)) in outcome.messages.iter().zip(expected_messages).enumerate() {
+        let mut check = |what: &str, got: String, expected: String| {
+            check(&format!("message {index} {what}"), got, expected);
+        };
+        check(
+            "destination",
+            format!("{:?}", got.dst.map(|a| a.to_string())),
+            format!("{:?}", Some(text(want, "dest"))),
+        );
+        check(
+            "bounce",
+            got.bounce.to_string(),
+            want["bounce"].as_bool().unwrap().to_string(),
+        );
+        check(
+            "bounced",
+            got.bounced.to_string(),
+            want["bounced"].as_bool().unwrap_or(false).to_string(),
+        );
+        check(
+            "body",
+            got.body.repr_hash().to_string(),
+            text(want, "body_hash").to_owned(),
+        );
+        if compare_values && want["value_depends_on_gas"].as_bool() == Some(false) {
+            check("value", got.value.to_string(), text(want, "value").to_owned());
+        }
+    }
+    found
+}
+
+fn run_all(prices: Prices, compare_values: bool) {
+    let vectors: Value = serde_json::from_str(include_str!("vectors/contracts.json")).unwrap();
+    let cases = vectors["behaviour"].as_array().unwrap();
+    assert_eq!(cases.len(), CASES);
+    let Some(codes) = compiled_contracts() else {
+        return;
+    };
+    let mut options = ConfigOptions::new(-217, [1; 32], 1_700_000_000);
+    options.prices = prices;
+    let config = ChainConfig::new(&options).unwrap();
+    let filter = std::env::var("COCOON_CASE").unwrap_or_default();
+    let print_gas = std::env::var_os("COCOON_GAS").is_some();
+
+    let mut ran = 0;
+    let mut failures = Vec::new();
+    for case in cases {
+        let name = text(case, "name");
+        if !name.contains(&filter) {
+            continue;
+        }
+        if let Some((_, reason)) = IMPOSSIBLE.iter().find(|(case, _)| *case == name) {
+            println!("left out: {name}: {reason}");
+            continue;
+        }
+        let (_, code) = codes
+            .iter()
+            .find(|(contract, _)| *contract == text(case, "contract"))
+            .unwrap();
+        let result = run_case(case, code, &config);
+        if print_gas && let Ok(outcome) = &result {
+            let expect = &case["expect"];
+            println!(
+                "{name}: gas {}, FunC {}, Tolk {}",
+                outcome.executed.gas_used, expect["gas_func"], expect["gas_tolk"]
+            );
+        }
+        let found = differences(case, code, result, compare_values);
+        if !found.is_empty() {
+            failures.push(format!("{name}\n    {}", found.join("\n    ")));
+        }
+        ran += 1;
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of {ran} cases differ:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    println!("{ran} cases agree");
+}
+
+#[test]
+fn behaviour_under_the_prices_of_the_vectors() {
+    run_all(Prices::mainnet_before_2026(), true);
+}
+
+#[test]
+fn behaviour_under_the_prices_of_today() {
+    run_all(Prices::mainnet(), false);
+}
