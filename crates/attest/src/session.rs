@@ -1,0 +1,145 @@
+//! The whole way from a byte stream to a trusted one: proof of work, TLS, policy.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::error::{AttestError, Stage};
+use crate::identity::TlsIdentity;
+use crate::measurements::Measurements;
+use crate::policy::{Evidence, Policy};
+use crate::preamble;
+use crate::stream::TlsStream;
+use crate::tls::{self, Verdict};
+
+/// The handshake is two round trips and a few signatures; a peer that needs longer is not serving anybody.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Who the peer of a completed connection is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Ed25519 key of its certificate; the handshake proved that it holds the private half.
+    pub public_key: [u8; 32],
+    /// What was measured, under a policy that asks for it.
+    pub attestation: Option<Measurements>,
+    /// Hash of the root that vouches for the quote; zero for none and for a fake.
+    pub collateral_root_hash: [u8; 48],
+    /// Image hash of the measurements; zero without any.
+    pub image_hash: [u8; 32],
+    /// The measurements are fake and prove nothing.
+    pub fake: bool,
+}
+
+impl PeerIdentity {
+    pub(crate) fn new(public_key: [u8; 32], evidence: Evidence) -> Self {
+        let image_hash = evidence
+            .measurements
+            .as_ref()
+            .map_or([0; 32], Measurements::image_hash);
+        PeerIdentity {
+            public_key,
+            attestation: evidence.measurements,
+            collateral_root_hash: evidence.collateral_root_hash,
+            image_hash,
+            fake: evidence.fake,
+        }
+    }
+}
+
+/// Makes a trusted connection over a stream that was just dialled.
+///
+/// Solves proofs of work up to `max_difficulty` ([`crate::pow::MAX_CLIENT_DIFFICULTY`] by default). Every stage has a
+/// time limit; dropping the future stops everything, the search for a proof of work included.
+///
+/// When this returns, the server has proved who it is, but need not have judged *our* certificate yet; a refusal
+/// shows up at the first read.
+pub async fn connect<S>(
+    mut stream: S,
+    identity: &TlsIdentity,
+    policy: &Policy,
+    max_difficulty: u8,
+) -> Result<(TlsStream<S>, PeerIdentity), AttestError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    preamble::answer(&mut stream, max_difficulty).await?;
+    let verdict = Verdict::default();
+    let config = tls::client_config(identity, policy, verdict.clone())?;
+    // Only a placeholder: it is not sent, and the verifier knows the one name it expects.
+    let name = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST).into());
+    let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let (tls, peer) = finish(handshake, &verdict).await?;
+    Ok((TlsStream::new(tls.into()), peer))
+}
+
+/// Makes a trusted connection over a stream that was just accepted.
+///
+/// Asks for a proof of work of `difficulty` ([`crate::pow::DEFAULT_DIFFICULTY`] by default, 64 at most) and requires a
+/// client certificate. Every stage has a time limit, but their number at a time is the caller's to bound.
+pub async fn accept<S>(
+    mut stream: S,
+    identity: &TlsIdentity,
+    policy: &Policy,
+    difficulty: u8,
+) -> Result<(TlsStream<S>, PeerIdentity), AttestError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    preamble::demand(&mut stream, difficulty).await?;
+    let verdict = Verdict::default();
+    let config = tls::server_config(identity, policy, verdict.clone())?;
+    let handshake = TlsAcceptor::from(Arc::new(config)).accept(stream);
+    let (tls, peer) = finish(handshake, &verdict).await?;
+    Ok((TlsStream::new(tls.into()), peer))
+}
+
+/// Runs a handshake to its end and hands out the verifier's verdict, or the most telling error.
+async fn finish<T>(
+    handshake: impl Future<Output = io::Result<T>>,
+    verdict: &Verdict,
+) -> Result<(T, PeerIdentity), AttestError> {
+    let stage = Stage::TlsHandshake;
+    let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+        .await
+        .map_err(|_| AttestError::Timeout {
+            stage,
+            limit: HANDSHAKE_TIMEOUT,
+        })?;
+    let judged = verdict.get().cloned();
+    match (done, judged) {
+        (_, Some(Err(refusal))) => Err(refusal.into()),
+        (Ok(tls), Some(Ok(peer))) => Ok((tls, peer)),
+        (Ok(_), None) => {
+            let what = "the handshake ended without a look at the peer's certificate".to_owned();
+            Err(AttestError::Tls(rustls::Error::General(what)))
+        }
+        (Err(error), _) => Err(explain(error)),
+    }
+}
+
+fn explain(error: io::Error) -> AttestError {
+    let stage = Stage::TlsHandshake;
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return AttestError::Closed { stage };
+    }
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::NoCertificatesPresented) => AttestError::NoClientCertificate,
+        Some(rustls::Error::AlertReceived(alert)) => AttestError::RefusedByPeer {
+            alert: format!("{alert:?}"),
+        },
+        Some(other) => AttestError::Tls(other.clone()),
+        None => AttestError::Io {
+            stage,
+            source: error,
+        },
+    }
+}
