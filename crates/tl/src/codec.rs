@@ -30,7 +30,7 @@ pub fn write_bytes(data: &[u8], out: &mut Vec<u8>) {
             out.push(len[0]);
             1
         }
-        len if len <= MAX_MEDIUM_STRING => {
+        size if size <= MAX_MEDIUM_STRING => {
             out.push(0xfe);
             out.extend_from_slice(&len[..3]);
             4
