@@ -1,7 +1,13 @@
 //! TON for nodes: addresses, contract ABIs, wallets, mnemonics and the Chain trait.
 
+pub mod abi;
 pub mod address;
+pub mod amount;
+pub mod boc;
 pub mod chain;
+pub mod mnemonic;
+pub mod transaction;
+pub mod wallet;
 
 pub use address::{Address, AddressError, ParsedAddress};
 pub use chain::{
