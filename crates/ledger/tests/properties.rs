@@ -32,8 +32,40 @@ fn prices() -> Prices {
     }
 }
 
-/// Fragments that make bodies which are often nearly right.
-fn body() -> impl Strategy<Value = Vec<u8>> {
+/// Bodies as servers send them.
+const TEMPLATES: [&str; 4] = [
+    "data: {\"choices\":[{\"delta\":{\"content\":\"Hi \\n there\"}}],\"usage\":null}\n\ndata: {\"choices\":[],\"usage\":\
+     {\"prompt_tokens\":5,\"completion_tokens\":7,\"prompt_tokens_details\":{\"cached_tokens\":2}}}\n\ndata: [DONE]\n\n",
+    ": c\n\nid: 1\ndata: {\"usage\":\ndata: {\"prompt_tokens\":3,\ndata: \"completion_tokens\":4 }\ndata: }\n\n",
+    "{\"id\": \"a\", \"choices\":[{\"text\":\"x\"}], \"usage\" : {\"prompt_tokens\":9, \"total_cost\":1} }\n",
+    "{\"d\":[1,{\"e\":-2.5e3}]}\n{\"us\\u0061ge\":{\"completion_tokens\":9}}{\"usage\":{\"reasoning_tokens\":3}} 42 \"s\" true\n",
+];
+
+/// A template with a few bytes changed, added or removed.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![
+        prop::sample::select(b"{}[]\",:\\\r\n d0".to_vec()),
+        any::<u8>()
+    ];
+    let change = (any::<prop::sample::Index>(), 0u8..3, byte);
+    let end = prop::sample::select(vec!["\n", "\r\n", "\r"]);
+    let template = prop::sample::select(TEMPLATES.to_vec());
+    (template, end, prop::collection::vec(change, 0..4)).prop_map(|(template, end, changes)| {
+        let mut body = template.replace('\n', end).into_bytes();
+        for (at, what, byte) in changes {
+            let at = at.index(body.len());
+            match what {
+                0 => body[at] = byte,
+                1 => body.insert(at, byte),
+                _ => drop(body.remove(at)),
+            }
+        }
+        body
+    })
+}
+
+/// Fragments in any order.
+fn fragments() -> impl Strategy<Value = Vec<u8>> {
     let fragment = prop_oneof![
         prop::sample::select(vec![
             "data: ",
@@ -64,12 +96,15 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
             " ",
             "\u{feff}",
             "{\"choices\":[{\"delta\":{\"content\":\"x\"}}]}",
-            "\"total_cost\":1",
         ])
         .prop_map(|text| text.as_bytes().to_vec()),
         prop::collection::vec(any::<u8>(), 0..4),
     ];
     prop::collection::vec(fragment, 0..24).prop_map(|parts| parts.concat())
+}
+
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![3 => damaged(), 1 => fragments()]
 }
 
 fn count(mode: Mode, pieces: &[&[u8]]) -> (Vec<u8>, UsageCounter) {
@@ -83,6 +118,8 @@ fn count(mode: Mode, pieces: &[&[u8]]) -> (Vec<u8>, UsageCounter) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn output_does_not_depend_on_the_cuts(body in body(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8)) {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
@@ -111,7 +148,9 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200), url in ".{0,40}") {
+    fn arbitrary_bytes_never_panic(
+        body in prop_oneof![prop::collection::vec(any::<u8>(), 0..200), body()], url in ".{0,40}",
+    ) {
         count(Mode::Streaming, &[&body]);
         count(Mode::Reference, &[&body]);
         for rules in [Rules::Reference, Rules::OpenAi] {

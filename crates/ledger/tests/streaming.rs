@@ -167,3 +167,23 @@ fn a_huge_usage_object_passes_and_is_flagged() {
     let deep = "[".repeat(100_000);
     assert!(run(&deep).1.truncated_scan());
 }
+
+/// A quadratic counter would look at 10^11 bytes here.
+#[test]
+fn time_is_linear_in_the_body() {
+    let value = format!("{{\"text\":\"{}\",\"usage\":{USAGE}}}", "y".repeat(4 << 20));
+    for mode in [Mode::Streaming, Mode::Reference] {
+        let prices = Prices {
+            multipliers: Multipliers::default(),
+            price_per_token: NanoTon(2),
+            coefficient: Coefficient::ONE,
+        };
+        let mut counter = UsageCounter::new(mode, prices);
+        let started = std::time::Instant::now();
+        for piece in value.as_bytes().chunks(64) {
+            counter.push(piece);
+        }
+        assert_eq!(counter.usage().total, 12);
+        assert!(started.elapsed().as_secs() < 10);
+    }
+}
