@@ -18,6 +18,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::AlgorithmIdentifier;
 
+use crate::der::{bit_string, element, tag};
 use crate::profile::{
     OID_AUTHORITY_KEY_ID, OID_BASIC_CONSTRAINTS, OID_CLAIMS, OID_ED25519, OID_EXT_KEY_USAGE,
     OID_KEY_USAGE, OID_QUOTE, OID_SUBJECT_ALT_NAME, OID_SUBJECT_KEY_ID, SERVER_NAME,
@@ -166,7 +167,7 @@ pub fn verify(
     check_self_issued(&cert)?;
     let extensions = Extensions::collect(&cert)?;
     extensions.check_authority_key(&cert)?;
-    check_signature(&cert, &public_key)?;
+    check_signature(&cert, &public_key, der)?;
     let (not_before, not_after) = check_time(&cert, now)?;
     extensions.check_purpose(presenter)?;
     if presenter == Presenter::Server {
@@ -254,15 +255,25 @@ fn check_self_issued(cert: &X509Certificate<'_>) -> Result<(), CertificateError>
     })
 }
 
-fn check_signature(cert: &X509Certificate<'_>, key: &[u8; 32]) -> Result<(), CertificateError> {
+fn check_signature(
+    cert: &X509Certificate<'_>,
+    key: &[u8; 32],
+    der: &[u8],
+) -> Result<(), CertificateError> {
+    let tbs = cert.tbs_certificate.as_ref();
+    let signature = &cert.signature_value.data;
+    // The wrapping around the signed part is signed by nobody and the parser reads it generously; only the one right
+    // encoding passes, so that a certificate has one form.
+    let algorithm = element(tag::SEQUENCE, &[&element(tag::OID, &[OID_ED25519])]);
+    let canonical = element(tag::SEQUENCE, &[tbs, &algorithm, &bit_string(signature)]);
+    if canonical != der {
+        let what = "its outermost layer is not encoded in DER".to_owned();
+        return Err(CertificateError::Malformed(what));
+    }
     // The strict check also refuses keys of small order, for which anybody can sign.
     let key = VerifyingKey::from_bytes(key).map_err(|_| CertificateError::BadKey)?;
-    let signature = &cert.signature_value;
-    if signature.unused_bits != 0 {
-        return Err(CertificateError::SelfSignature);
-    }
-    Signature::from_slice(&signature.data)
-        .and_then(|signature| key.verify_strict(cert.tbs_certificate.as_ref(), &signature))
+    Signature::from_slice(signature)
+        .and_then(|signature| key.verify_strict(tbs, &signature))
         .map_err(|_| CertificateError::SelfSignature)
 }
 
