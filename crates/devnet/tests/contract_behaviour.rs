@@ -16,11 +16,23 @@ use serde_json::Value;
 use tycho_types::boc::Boc;
 use tycho_types::models::ComputePhaseSkipReason;
 
-const CONTRACTS: [&str; 5] = ["root", "proxy", "client", "worker", "wallet"];
+/// Name in the vectors and name of the compiled file.
+const CONTRACTS: [(&str, &str); 5] = [
+    ("root", "CocoonRoot"),
+    ("proxy", "CocoonProxy"),
+    ("client", "CocoonClient"),
+    ("worker", "CocoonWorker"),
+    ("wallet", "CocoonWallet"),
+];
 const CASES: usize = 129;
 
 /// Cases whose recorded expectation cannot be met by any implementation, with the reason.
-const IMPOSSIBLE: [(&str, &str); 0] = [];
+///
+/// What should happen instead has a test of its own below.
+const IMPOSSIBLE: [(&str, &str); 1] = [(
+    "wallet.text_w",
+    "recorded as not accepted, which an internal message cannot be; section 10.3 says what happens",
+)];
 
 fn build_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts/build")
@@ -31,7 +43,7 @@ fn compiled_contracts() -> Option<Vec<(&'static str, Cell)>> {
     let directory = build_directory();
     let found: Vec<_> = CONTRACTS
         .into_iter()
-        .map(|name| (name, directory.join(format!("{name}.boc"))))
+        .map(|(name, file)| (name, directory.join(format!("{file}.boc"))))
         .filter(|(_, path)| path.exists())
         .collect();
     if found.is_empty() {
@@ -53,7 +65,7 @@ fn compiled_contracts() -> Option<Vec<(&'static str, Cell)>> {
     assert_eq!(
         codes.len(),
         CONTRACTS.len(),
-        "{} must hold {CONTRACTS:?} as <name>.boc",
+        "{} must hold all of {CONTRACTS:?}",
         directory.display()
     );
     Some(codes)
@@ -268,4 +280,30 @@ fn behaviour_under_the_prices_of_the_vectors() {
 #[test]
 fn behaviour_under_the_prices_of_today() {
     run_all(Prices::mainnet(), false);
+}
+
+#[test]
+fn wallet_text_w_sends_everything_to_the_owner() {
+    let vectors: Value = serde_json::from_str(include_str!("vectors/contracts.json")).unwrap();
+    let Some(codes) = compiled_contracts() else {
+        return;
+    };
+    let case = vectors["behaviour"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|case| text(case, "name") == "wallet.text_w")
+        .unwrap();
+    let (_, code) = codes.iter().find(|(name, _)| *name == "wallet").unwrap();
+    let config = ChainConfig::new(&ConfigOptions::new(-217, [1; 32], 1_700_000_000)).unwrap();
+    let outcome = run_case(case, code, &config).unwrap();
+    assert_eq!(outcome.executed.exit_code, Some(0));
+    assert_eq!(outcome.executed.action_result, Some(0));
+    assert_eq!(outcome.executed.balance, 10_000_000);
+    let [message] = &outcome.messages[..] else {
+        panic!("one message expected, found {:?}", outcome.messages);
+    };
+    assert_eq!(message.dst, Some(address(&case["in"], "from")));
+    assert!(message.bounce);
+    assert_eq!(message.body, cell(&case["in"], "body"));
 }
