@@ -169,7 +169,7 @@ fn root() -> impl Strategy<Value = RootState> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn arbitrary_cells_never_panic(cell in cells()) {

@@ -215,3 +215,11 @@ fn new_mnemonics_are_valid_reproducible_and_redacted() {
     assert_eq!(Mnemonic::parse(&one.phrase()).unwrap(), one);
     assert_eq!(format!("{one:?}"), "Mnemonic(<redacted>)");
 }
+
+#[test]
+fn the_word_list_is_whole_and_sorted() {
+    let words: Vec<&str> = include_str!("../data/bip39-english.txt").lines().collect();
+    assert_eq!(words.len(), 2048);
+    assert!(words.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_eq!((words[0], words[2047]), ("abandon", "zoo"));
+}

@@ -4,7 +4,7 @@ mod common;
 
 use cocoon_ton::abi::*;
 use cocoon_ton::wallet::{External, InternalMessage, Outgoing, SignedTransfer, Transfer, mode_for};
-use cocoon_ton::{Address, Cell, boc};
+use cocoon_ton::{Address, Cell};
 use common::*;
 use ed25519_dalek::SigningKey;
 use serde_json::Value;
@@ -469,39 +469,4 @@ fn five_messages_do_not_fit() {
         transfer.signed_part(),
         Err(AbiError::TooManyEntries { limit: 4, .. })
     ));
-}
-
-#[test]
-fn inbound_messages_of_the_behaviour_cases_are_read() {
-    let v = Vectors::load();
-    let mut bodies = 0;
-    visit(&v.json["behaviour"], &mut |entry| {
-        let body = cell(entry);
-        bodies += 1;
-        // Whatever it is: no decoder may panic, and what is understood is rebuilt to the same cell.
-        let rebuilt = [
-            RootMessage::decode(&body).and_then(|m| m.encode()),
-            ProxyMessage::decode(&body).and_then(|m| m.encode()),
-            WorkerMessage::decode(&body).and_then(|m| m.encode()),
-            ClientMessage::decode(&body).and_then(|m| m.encode()),
-            WalletMessage::decode(&body).and_then(|m| m.encode()),
-            RootState::decode(&body).and_then(|m| m.encode()),
-            ProxyState::decode(&body).and_then(|m| m.encode()),
-            WorkerState::decode(&body).and_then(|m| m.encode()),
-            ClientState::decode(&body).and_then(|m| m.encode()),
-        ];
-        for cell in rebuilt.into_iter().flatten() {
-            assert_eq!(boc::encode(&cell), boc::encode(&body));
-        }
-    });
-    assert!(bodies > 129, "{bodies}");
-}
-
-fn visit(value: &Value, each: &mut impl FnMut(&Value)) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| visit(item, each)),
-        Value::Object(map) if map.contains_key("boc_hex") => each(value),
-        Value::Object(map) => map.values().for_each(|item| visit(item, each)),
-        _ => {}
-    }
 }
