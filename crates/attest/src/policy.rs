@@ -172,11 +172,29 @@ impl Policy {
             });
         }
         let collateral_root_hash = [0; 48];
-        rules.check_root(&collateral_root_hash)?;
+        self.check_root(&collateral_root_hash)?;
         Ok(Evidence {
             measurements: Some(Measurements::Tdx(Box::new(measurements))),
             collateral_root_hash,
             fake: true,
+        })
+    }
+
+    /// Compares the root that vouches for a quote with the list; for `tdx` an empty list means Intel's root.
+    pub fn check_root(&self, found: &[u8; 48]) -> Result<(), PolicyRefusal> {
+        let allowed = match self {
+            Policy::Any => true,
+            Policy::FakeTdx(rules) => allows(&rules.allowed_collateral_root_hashes, found),
+            Policy::Tdx(rules) if rules.allowed_collateral_root_hashes.is_empty() => {
+                *found == INTEL_ROOT_HASH
+            }
+            Policy::Tdx(rules) => rules.allowed_collateral_root_hashes.contains(found),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(PolicyRefusal::CollateralRoot {
+            found: Box::new(*found),
         })
     }
 }
@@ -199,16 +217,6 @@ impl PolicyRules {
             return Err(PolicyRefusal::ImageHash { found: image_hash });
         }
         Ok(())
-    }
-
-    /// Compares the root of a quote's chain with the list.
-    pub fn check_root(&self, found: &[u8; 48]) -> Result<(), PolicyRefusal> {
-        if allows(&self.allowed_collateral_root_hashes, found) {
-            return Ok(());
-        }
-        Err(PolicyRefusal::CollateralRoot {
-            found: Box::new(*found),
-        })
     }
 }
 
@@ -238,4 +246,71 @@ pub fn guard_network(
         (true, false, false) => "a root contract that is not marked as a test",
     };
     Err(FakePolicyRefused { network })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(edit: impl FnOnce(&mut PolicyRules)) -> PolicyRules {
+        let mut rules = PolicyRules::default();
+        edit(&mut rules);
+        rules
+    }
+
+    #[test]
+    fn each_list_is_compared_in_the_order_of_the_specification() {
+        let found = TdxMeasurements::fake([0; 64]);
+        PolicyRules::default().check(&found).unwrap();
+        let zero = [0; 48];
+        let set = [zero, zero, zero, [1; 48]];
+        let mrtd = rules(|r| r.allowed_mrtd = vec![[1; 48]]);
+        let rtmr = rules(|r| r.allowed_rtmr = vec![set]);
+        let image = rules(|r| r.allowed_image_hashes = vec![[1; 32]]);
+        assert!(matches!(
+            mrtd.check(&found),
+            Err(PolicyRefusal::Mrtd { .. })
+        ));
+        assert!(matches!(
+            rtmr.check(&found),
+            Err(PolicyRefusal::Rtmr { .. })
+        ));
+        assert!(matches!(
+            image.check(&found),
+            Err(PolicyRefusal::ImageHash { .. })
+        ));
+        let right = rules(|r| {
+            r.allowed_mrtd = vec![[1; 48], zero];
+            r.allowed_rtmr = vec![set, [zero; 4]];
+            r.allowed_image_hashes = vec![found.image_hash()];
+        });
+        right.check(&found).unwrap();
+        let all_wrong = rules(|r| {
+            r.allowed_mrtd = vec![[1; 48]];
+            r.allowed_rtmr = vec![set];
+        });
+        assert!(matches!(
+            all_wrong.check(&found),
+            Err(PolicyRefusal::Mrtd { .. })
+        ));
+    }
+
+    #[test]
+    fn roots() {
+        let own = rules(|r| r.allowed_collateral_root_hashes = vec![[5; 48]]);
+        let default = PolicyRules::default();
+        Policy::Tdx(default.clone())
+            .check_root(&INTEL_ROOT_HASH)
+            .unwrap();
+        Policy::Tdx(default.clone())
+            .check_root(&[5; 48])
+            .unwrap_err();
+        Policy::Tdx(own.clone()).check_root(&[5; 48]).unwrap();
+        Policy::Tdx(own.clone())
+            .check_root(&INTEL_ROOT_HASH)
+            .unwrap_err();
+        Policy::FakeTdx(default).check_root(&[0; 48]).unwrap();
+        let refused = Policy::FakeTdx(own).evaluate(Some(&report_data(&[2; 32])), &[2; 32]);
+        assert!(matches!(refused, Err(PolicyRefusal::CollateralRoot { .. })));
+    }
 }

@@ -139,7 +139,7 @@ impl Verifier {
     /// Certificates after the leaf are ignored, as the reference does.
     fn judge(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
         let result = decide(leaf, self.presenter, &self.policy, now.as_secs());
-        let answer = result.as_ref().map(|_| ()).map_err(|r| to_tls(r));
+        let answer = result.as_ref().map(|_| ()).map_err(to_tls);
         match self.verdict.set(result) {
             Ok(()) => answer,
             // Once per connection: no renegotiation and no post-handshake authentication in this profile.
