@@ -43,6 +43,27 @@ pub const fn mode_for(value: u128) -> u8 {
     }
 }
 
+/// How many messages of a queue the next external message takes, given their values in order.
+///
+/// Four at most, in order, and as long as their coins and [`FEE_RESERVE`] stay within the balance and
+/// [`MAX_COINS`]. 0 means: wait for coins ([`MIN_BALANCE`]), or the first message alone is too large.
+pub fn batch_size(values: impl IntoIterator<Item = u128>, balance: u128) -> usize {
+    if balance < MIN_BALANCE {
+        return 0;
+    }
+    let limit = MAX_COINS.min(balance);
+    let mut sum = FEE_RESERVE;
+    let mut count = 0;
+    for value in values.into_iter().take(MAX_MESSAGES) {
+        sum = match sum.checked_add(value) {
+            Some(sum) if sum <= limit => sum,
+            _ => break,
+        };
+        count += 1;
+    }
+    count
+}
+
 /// An internal message as a wallet sends it; source, time and fees are filled in by the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InternalMessage {

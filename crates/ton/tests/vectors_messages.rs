@@ -3,7 +3,9 @@
 mod common;
 
 use cocoon_ton::abi::*;
-use cocoon_ton::wallet::{External, InternalMessage, Outgoing, SignedTransfer, Transfer, mode_for};
+use cocoon_ton::wallet::{
+    External, InternalMessage, Outgoing, SignedTransfer, Transfer, batch_size, mode_for,
+};
 use cocoon_ton::{Address, Cell};
 use common::*;
 use ed25519_dalek::SigningKey;
@@ -469,4 +471,24 @@ fn five_messages_do_not_fit() {
         transfer.signed_part(),
         Err(AbiError::TooManyEntries { limit: 4, .. })
     ));
+}
+
+#[test]
+fn batches_respect_count_balance_and_reserve() {
+    const TON: u128 = 1_000_000_000;
+    assert_eq!(batch_size([1; 9], 3 * TON), 4);
+    assert_eq!(batch_size([], 3 * TON), 0);
+    assert_eq!(batch_size([1], 2 * TON), 0, "below 2.1 TON nothing is sent");
+    assert_eq!(
+        batch_size([2 * TON, TON, 1], 3 * TON),
+        1,
+        "0.1 TON stays for fees"
+    );
+    assert_eq!(batch_size([2 * TON, TON - TON / 10, 1], 3 * TON), 2);
+    assert_eq!(
+        batch_size([600 * TON, 600 * TON], 5000 * TON),
+        1,
+        "1000 TON at most"
+    );
+    assert_eq!(batch_size([u128::MAX], 5000 * TON), 0);
 }
