@@ -25,6 +25,8 @@
 /// * Several consecutive fields under one bit are one `Option` of a group, declared in the same way as an
 ///   object but without a declaration text, so that they are present or absent together.
 /// * The field `flags` must be called so; it is a [`Flags`](crate::Flags).
+/// * A type may have one `#[derive(...)]`, between its documentation and its declaration; `Clone` and `PartialEq`
+///   are always there.
 /// * `@hidden` keeps the field out of `Debug`. Secrets, prompts and answers carry it.
 #[macro_export]
 macro_rules! tl_objects {

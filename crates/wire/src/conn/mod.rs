@@ -5,6 +5,7 @@
 //! events and query results. After every call it looks at [`Conn::closed`].
 
 mod queries;
+mod redacted;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -56,7 +57,7 @@ impl Role {
 }
 
 /// What a peer did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Event {
     /// The transport handshake is complete.
     Ready,
@@ -72,7 +73,7 @@ pub enum Event {
 }
 
 /// A query that came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The id given to [`Conn::query`].
     pub id: i64,
@@ -94,7 +95,6 @@ enum State {
 }
 
 /// One connection.
-#[derive(Debug)]
 pub struct Conn {
     role: Role,
     state: State,
