@@ -106,7 +106,8 @@ impl Block {
     }
 
     fn encode_unsealed(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER_LEN + self.transactions.len() * TRANSACTION_LEN + 32);
+        let mut out =
+            Vec::with_capacity(HEADER_LEN + self.transactions.len() * TRANSACTION_LEN + 32);
         out.extend_from_slice(&self.seqno.to_be_bytes());
         out.extend_from_slice(&self.prev_hash);
         out.extend_from_slice(&self.utime.to_be_bytes());

@@ -74,7 +74,9 @@ pub enum DevnetError {
     #[error("the genesis configuration is wrong: {0}")]
     Genesis(String),
     /// Writing or reading failed while the chain was running.
-    #[error("the chain store failed: {0}; the last committed block is safe, free some disk space and restart")]
+    #[error(
+        "the chain store failed: {0}; the last committed block is safe, free some disk space and restart"
+    )]
     Storage(String),
     /// Coins appeared or vanished; the block was not committed.
     #[error(

@@ -69,9 +69,8 @@ pub fn run_get_method(
 
     let mut stack = Vec::with_capacity(arguments.len() + 1);
     for (index, argument) in arguments.iter().enumerate() {
-        stack.push(
-            to_vm(argument, 0).map_err(|reason| GetMethodError::Argument { index, reason })?,
-        );
+        stack
+            .push(to_vm(argument, 0).map_err(|reason| GetMethodError::Argument { index, reason })?);
     }
     stack.push(SafeRc::new_dyn_value(BigInt::from(method)));
 
@@ -113,7 +112,12 @@ pub fn run_get_method(
     let exit_code = !vm.run();
     Ok(GetResult {
         exit_code,
-        stack: vm.stack.items.iter().map(|value| from_vm(value, 0)).collect(),
+        stack: vm
+            .stack
+            .items
+            .iter()
+            .map(|value| from_vm(value, 0))
+            .collect(),
         gas_used: vm.gas.consumed(),
     })
 }
@@ -200,6 +204,9 @@ mod tests {
         assert!(to_vm(&too_big, 0).is_err());
         let smallest = StackValue::Int(-(BigInt::from(1u8) << 256usize));
         assert_eq!(from_vm(&to_vm(&smallest, 0).unwrap(), 0), smallest);
-        assert_eq!(from_vm(&to_vm(&StackValue::Nan, 0).unwrap(), 0), StackValue::Nan);
+        assert_eq!(
+            from_vm(&to_vm(&StackValue::Nan, 0).unwrap(), 0),
+            StackValue::Nan
+        );
     }
 }

@@ -195,11 +195,8 @@ pub(crate) fn account_with_state(
 
 /// `StorageUsed::compute` of tycho-types 0.3.6 returns an error for every valid result, hence this.
 fn storage_used(account: &Account) -> Result<StorageUsed, Error> {
-    let storage = CellBuilder::build_from((
-        account.last_trans_lt,
-        &account.balance,
-        &account.state,
-    ))?;
+    let storage =
+        CellBuilder::build_from((account.last_trans_lt, &account.balance, &account.state))?;
     let stats = storage
         .compute_unique_stats(usize::MAX)
         .ok_or(Error::Cancelled)?;

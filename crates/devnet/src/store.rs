@@ -296,7 +296,10 @@ impl Store {
                     let fields: [(&str, Vec<u8>); 4] = [
                         (META_FORMAT, FORMAT.to_be_bytes().into()),
                         (META_GLOBAL_ID, identity.global_id.to_be_bytes().into()),
-                        (META_GENESIS_TIME, identity.genesis_time.to_be_bytes().into()),
+                        (
+                            META_GENESIS_TIME,
+                            identity.genesis_time.to_be_bytes().into(),
+                        ),
                         (META_VALIDATOR_SEED, identity.validator_seed.into()),
                     ];
                     for (name, value) in fields {
@@ -402,8 +405,9 @@ impl Store {
                 let Some(entry) = next else { break };
                 let (_, value) = entry.map_err(storage)?;
                 found.push(
-                    Boc::decode(value.value())
-                        .map_err(|e| self.corrupted(format!("a transaction cannot be read: {e}")))?,
+                    Boc::decode(value.value()).map_err(|e| {
+                        self.corrupted(format!("a transaction cannot be read: {e}"))
+                    })?,
                 );
             }
             Ok(found)

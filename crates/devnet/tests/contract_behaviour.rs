@@ -132,7 +132,9 @@ fn differences(
                 found.push(format!("not accepted: {reason}"));
             }
             if exit_code != expected_exit {
-                found.push(format!("exit code {exit_code:?}, expected {expected_exit:?}"));
+                found.push(format!(
+                    "exit code {exit_code:?}, expected {expected_exit:?}"
+                ));
             }
             return found;
         }
@@ -171,7 +173,10 @@ fn differences(
             format!("{:?}", Some(ComputePhaseSkipReason::NoGas)),
         );
     }
-    let data = outcome.data.as_ref().map(|cell| cell.repr_hash().to_string());
+    let data = outcome
+        .data
+        .as_ref()
+        .map(|cell| cell.repr_hash().to_string());
     check(
         "data hash",
         format!("{data:?}"),
@@ -215,7 +220,11 @@ fn differences(
             text(want, "body_hash").to_owned(),
         );
         if compare_values && want["value_depends_on_gas"].as_bool() == Some(false) {
-            check("value", got.value.to_string(), text(want, "value").to_owned());
+            check(
+                "value",
+                got.value.to_string(),
+                text(want, "value").to_owned(),
+            );
         }
     }
     found

@@ -121,11 +121,7 @@ impl ChainConfig {
 
     /// Root of the parameter dictionary, in TON's own encoding.
     pub fn root(&self) -> Cell {
-        self.original
-            .as_dict()
-            .root()
-            .clone()
-            .unwrap_or_default()
+        self.original.as_dict().root().clone().unwrap_or_default()
     }
 
     /// The parameters in TON's own encoding.
@@ -148,11 +144,14 @@ fn fill(params: &mut BlockchainConfigParams, options: &ConfigOptions) -> Result<
         version: GLOBAL_VERSION,
         capabilities: GlobalCapabilities::new(CAPABILITIES),
     })?;
-    params.set_raw(12, dictionary_cell(&{
-        let mut workchains = Dict::<i32, WorkchainV2>::new();
-        workchains.set(0, WorkchainV2)?;
-        workchains
-    })?)?;
+    params.set_raw(
+        12,
+        dictionary_cell(&{
+            let mut workchains = Dict::<i32, WorkchainV2>::new();
+            workchains.set(0, WorkchainV2)?;
+            workchains
+        })?,
+    )?;
     params.set_election_timings(&ElectionTimings {
         validators_elected_for: 65_536,
         elections_start_before: 32_768,
@@ -228,9 +227,7 @@ fn block_limits() -> BlockLimits {
 fn validators(options: &ConfigOptions) -> ValidatorSet {
     ValidatorSet {
         utime_since: options.genesis_time,
-        utime_until: options
-            .genesis_time
-            .saturating_add(VALIDATOR_SET_SECONDS),
+        utime_until: options.genesis_time.saturating_add(VALIDATOR_SET_SECONDS),
         main: NonZeroU16::MIN,
         total_weight: VALIDATOR_WEIGHT,
         list: vec![ValidatorDescription {
@@ -265,8 +262,14 @@ mod tests {
         let validators = params.get_current_validator_set().unwrap();
         assert_eq!(validators.list[0].public_key.0, [7; 32]);
         // 1,000 gas: flat part, then 900 units.
-        let fee = config.at(1_780_000_000).gas_prices(false).compute_gas_fee(1000);
-        assert_eq!(fee.into_inner(), 6_667 + (900 * 4_369_067u128).div_ceil(65_536));
+        let fee = config
+            .at(1_780_000_000)
+            .gas_prices(false)
+            .compute_gas_fee(1000);
+        assert_eq!(
+            fee.into_inner(),
+            6_667 + (900 * 4_369_067u128).div_ceil(65_536)
+        );
     }
 
     #[test]
@@ -276,7 +279,10 @@ mod tests {
         let workchains = parsed.raw.params.get_raw_cell(12).unwrap().unwrap();
         let entry = workchains.references().next().unwrap();
         // HashmapE label of a single 32-bit key, then the tag of workchain_v2.
-        assert!(entry.bit_len() > 600, "workchain_v2 is longer than the old layout");
+        assert!(
+            entry.bit_len() > 600,
+            "workchain_v2 is longer than the old layout"
+        );
         let limits = parsed.unpacked.size_limits_config.as_ref().unwrap();
         assert_eq!(limits, &config.params().get_raw_cell(43).unwrap().unwrap());
         assert!(parsed.workchains.contains_key(&0));
@@ -286,8 +292,16 @@ mod tests {
     #[test]
     fn storage_price_depends_on_the_time() {
         let config = config();
-        let old = config.at(1_777_499_999).unpacked.latest_storage_prices.clone();
-        let new = config.at(1_777_500_000).unpacked.latest_storage_prices.clone();
+        let old = config
+            .at(1_777_499_999)
+            .unpacked
+            .latest_storage_prices
+            .clone();
+        let new = config
+            .at(1_777_500_000)
+            .unpacked
+            .latest_storage_prices
+            .clone();
         assert!(old.is_some() && new.is_some());
         assert_ne!(old, new);
     }

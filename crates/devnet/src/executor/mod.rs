@@ -144,10 +144,7 @@ pub fn execute(
         .load_account()
         .map_err(|e| ExecuteError::Invalid(format!("the account cannot be read: {e}")))?;
     let mut state = executor.begin(&std_address, before).map_err(invalid)?;
-    let had_code = matches!(
-        state.state,
-        tycho_types::models::AccountState::Active(_)
-    );
+    let had_code = matches!(state.state, tycho_types::models::AccountState::Active(_));
     let mut inspector = ExecutorInspector::default();
     let mut info =
         match state.run_ordinary_transaction(is_external, message.clone(), Some(&mut inspector)) {
@@ -168,9 +165,7 @@ fn finish(
 ) -> Result<Executed, ExecuteError> {
     let lt = state.start_lt;
     let (exit_code, skip_reason, gas_used) = match &info.compute_phase {
-        ComputePhase::Executed(phase) => {
-            (Some(phase.exit_code), None, phase.gas_used.into_inner())
-        }
+        ComputePhase::Executed(phase) => (Some(phase.exit_code), None, phase.gas_used.into_inner()),
         ComputePhase::Skipped(phase) => (None, Some(phase.reason), 0),
     };
     let action_result = info.action_phase.as_ref().map(|phase| phase.result_code);
@@ -283,7 +278,9 @@ pub fn message_destination(message: &Cell) -> Result<(Address, bool), ExecuteErr
         }
     };
     match destination {
-        IntAddr::Std(address) if address.anycast.is_none() => Ok((Address::from(&address), external)),
+        IntAddr::Std(address) if address.anycast.is_none() => {
+            Ok((Address::from(&address), external))
+        }
         _ => Err(ExecuteError::Invalid(
             "the destination is not a standard address".to_owned(),
         )),
