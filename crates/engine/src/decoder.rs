@@ -13,6 +13,7 @@ mod rope;
 mod weights;
 
 pub use cache::KvCache;
+pub(crate) use config::token_ids;
 pub use config::{Family, ModelConfig, RopeScaling};
 pub use model::{Chunk, Decoder};
 pub use ops::cross_entropy;
