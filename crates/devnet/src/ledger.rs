@@ -1,4 +1,5 @@
-//! The chain's state in memory and how one block changes it: pure, without clock, disk or threads.
+//! The chain's state in memory and how one block changes it: without disk or threads, and with time as an
+//! argument (only the limit on a block's computing time looks at a clock).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

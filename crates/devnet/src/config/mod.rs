@@ -17,8 +17,8 @@ use tycho_types::dict::Dict;
 use tycho_types::error::Error;
 use tycho_types::models::{
     BlockLimits, BlockParamLimits, BlockchainConfig, BlockchainConfigParams, CatchainConfig,
-    ElectionTimings, GlobalCapabilities, GlobalVersion, ValidatorCountParams, ValidatorDescription,
-    ValidatorSet, ValidatorStakeParams,
+    ElectionTimings, GlobalCapabilities, GlobalVersion, StoragePrices, ValidatorCountParams,
+    ValidatorDescription, ValidatorSet, ValidatorStakeParams,
 };
 use tycho_types::num::Tokens;
 
@@ -169,7 +169,7 @@ fn fill(params: &mut BlockchainConfigParams, options: &ConfigOptions) -> Result<
         min_total_stake: Tokens::new(75_000_000_000_000_000),
         max_stake_factor: 3 << 16,
     })?;
-    params.set_storage_prices(&prices.storage)?;
+    params.set_raw(18, storage_prices(&prices.storage)?)?;
     params.set_global_id(options.global_id)?;
     params.set_gas_prices(true, &prices.masterchain_gas)?;
     params.set_gas_prices(false, &prices.basechain_gas)?;
@@ -190,6 +190,17 @@ fn fill(params: &mut BlockchainConfigParams, options: &ConfigOptions) -> Result<
     params.set_raw(34, CellBuilder::build_from(validators(options))?)?;
     params.set_raw(43, CellBuilder::build_from(SizeLimitsV2)?)?;
     Ok(())
+}
+
+/// Keys are the times from which prices hold. (`set_storage_prices` of tycho-types numbers them instead, and
+/// TON's own executor refuses such a config.)
+fn storage_prices(prices: &[StoragePrices]) -> Result<Cell, Error> {
+    let mut dict = Dict::<u32, StoragePrices>::new();
+    for price in prices {
+        dict.set(price.utime_since, *price)?;
+    }
+    // The parameter is the root itself, without a presence bit.
+    dict.into_root().ok_or(Error::InvalidData)
 }
 
 fn dictionary_cell<V>(dict: &Dict<i32, V>) -> Result<Cell, Error> {
@@ -304,5 +315,10 @@ mod tests {
             .clone();
         assert!(old.is_some() && new.is_some());
         assert_ne!(old, new);
+        let prices = config.params().get_storage_prices().unwrap();
+        for entry in prices.iter() {
+            let (key, price) = entry.unwrap();
+            assert_eq!(key, price.utime_since);
+        }
     }
 }
