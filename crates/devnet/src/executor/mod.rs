@@ -5,7 +5,7 @@
 //! * `msg_state_used` and `account_activated` are always written as false;
 //! * a bounce without funds names the whole forward fee, not the missing part;
 //! * an action argument of 0 is written as absent;
-//! * big accounts carry the hash of their storage dictionary ([`storage_dict`]).
+//! * big accounts carry the hash of their storage dictionary.
 
 mod storage_dict;
 

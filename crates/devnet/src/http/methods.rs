@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cocoon_ton::{AccountStatus, Address, Chain, StackValue};
+use cocoon_ton::{Address, Chain, StackValue};
 use serde_json::{Value, json};
 
 use super::{ApiError, ApiResult, format, not_found, stack};
@@ -73,12 +73,7 @@ fn number(parameters: &Value, name: &str) -> Result<Option<u64>, ApiError> {
 
 async fn address_information(chain: &Devnet, address: Address) -> ApiResult {
     let account = chain.account(&address).await?;
-    let frozen_hash = if account.status == AccountStatus::Frozen {
-        // The hash of a frozen account is the only thing left of it; readers only test for emptiness.
-        STANDARD.encode(account.last_hash)
-    } else {
-        String::new()
-    };
+    let frozen_hash = frozen_hash(chain, &address);
     let head = chain.head();
     Ok(json!({
         "@type": "raw.fullAccountState",
@@ -92,6 +87,18 @@ async fn address_information(chain: &Devnet, address: Address) -> ApiResult {
         "sync_utime": head.utime,
         "state": format::state_name(account.status),
     }))
+}
+
+/// Hash of the state that a frozen account had; empty for all others.
+fn frozen_hash(chain: &Devnet, address: &Address) -> String {
+    let account = chain.inner.read().account(address);
+    match account.load_account() {
+        Ok(Some(account)) => match account.state {
+            tycho_types::models::AccountState::Frozen(hash) => STANDARD.encode(hash),
+            _ => String::new(),
+        },
+        _ => String::new(),
+    }
 }
 
 async fn transactions(chain: &Devnet, parameters: &Value) -> ApiResult {
