@@ -1,1 +1,17 @@
 //! The roles: client, proxy and worker, each a pure core with a thin driver.
+
+pub mod api_error;
+pub mod client;
+pub mod common;
+pub mod link;
+pub mod payment;
+pub mod peers;
+pub mod proto;
+pub mod proxy;
+pub mod root;
+pub mod store;
+pub mod wallet;
+pub mod watch;
+pub mod worker;
+
+pub use common::{NodeError, Timing};

@@ -1,0 +1,428 @@
+//! The client's driver: HTTP callers, sockets, store, chain and clock around the core.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cocoon_attest::{Policy, TlsIdentity};
+use cocoon_ton::{AccountState, Address, Chain};
+use ed25519_dalek::SigningKey;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use super::ClientCore;
+use super::api;
+use super::types::{ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest};
+use crate::api_error::ApiError;
+use crate::common::{Clock, NodeError, Timing, spawn_writer};
+use crate::peers::{DialConfig, IdentityCell, Peers};
+use crate::root::RootView;
+use crate::store::{Change, RoleStore, StoreError};
+use crate::wallet::{Outgoing, WalletHandle};
+use crate::watch::{read_root, watch_account, watch_root};
+
+/// Body bytes that may wait for a slow caller; beyond, the request is cancelled instead of growing.
+const MAX_WAITING: usize = 8 << 20;
+/// Shortest secret that is accepted.
+const MIN_SECRET: usize = 16;
+
+/// Everything a client needs.
+pub struct ClientOptions {
+    /// The chain.
+    pub chain: Arc<dyn Chain>,
+    /// The root contract.
+    pub root: Address,
+    /// The node's wallet: owner of the client contracts.
+    pub wallet: WalletHandle,
+    /// The store's file.
+    pub store: PathBuf,
+    /// Signs the store's records.
+    pub store_key: SigningKey,
+    /// Own certificate.
+    pub identity: TlsIdentity,
+    /// What proxies must prove.
+    pub proxy_policy: Policy,
+    /// Highest proof of work that is solved.
+    pub max_pow: u8,
+    /// Proves the client to proxies; at least 16 bytes.
+    pub secret: Vec<u8>,
+    /// Where callers connect.
+    pub http: TcpListener,
+    /// Proxies to be connected to.
+    pub proxy_connections: u32,
+    /// Test network.
+    pub is_test: bool,
+    /// Testnet flag of addresses.
+    pub testnet: bool,
+    /// Compare proxies' image hashes.
+    pub check_hashes: bool,
+    /// Times and thresholds.
+    pub settings: ClientSettings,
+    /// Poll intervals.
+    pub timing: Timing,
+    /// Keys that callers must show; none asks for none.
+    pub api_keys: Vec<String>,
+}
+
+/// What the HTTP side wants of the core.
+pub(super) enum ApiCommand {
+    Request(Box<NewRequest>, mpsc::UnboundedSender<HttpOut>),
+    Cancel([u8; 32]),
+    Taken([u8; 32], usize),
+    Models(oneshot::Sender<Result<(u128, Vec<ModelOffer>), ApiError>>),
+    Stats(oneshot::Sender<serde_json::Value>),
+    Drain,
+}
+
+/// The way to the core.
+#[derive(Clone)]
+pub(super) struct ApiQueue(mpsc::UnboundedSender<ApiCommand>);
+
+fn stopping() -> ApiError {
+    ApiError::new(503, "server_error", "shutting_down", "the client is stopping")
+}
+
+impl ApiQueue {
+    pub async fn send(&self, command: ApiCommand) -> Result<(), ApiError> {
+        self.0.send(command).map_err(|_| stopping())
+    }
+
+    pub async fn models(&self) -> Result<(u128, Vec<ModelOffer>), ApiError> {
+        let (tx, rx) = oneshot::channel();
+        self.send(ApiCommand::Models(tx)).await?;
+        rx.await.map_err(|_| stopping())?
+    }
+
+    pub async fn stats(&self) -> serde_json::Value {
+        let (tx, rx) = oneshot::channel();
+        if self.send(ApiCommand::Stats(tx)).await.is_err() {
+            return serde_json::json!({"ready": false, "stopped": true});
+        }
+        rx.await.unwrap_or_else(|_| serde_json::json!({"ready": false, "stopped": true}))
+    }
+}
+
+/// Cancels a request when its caller leaves: dropped without [`CallGuard::done`].
+pub(super) struct CallGuard {
+    queue: ApiQueue,
+    id: [u8; 32],
+    done: bool,
+}
+
+impl CallGuard {
+    pub fn new(queue: ApiQueue, id: [u8; 32]) -> Self {
+        CallGuard { queue, id, done: false }
+    }
+
+    /// The caller took this many bytes.
+    pub fn taken(&self, bytes: usize) {
+        let _ = self.queue.0.send(ApiCommand::Taken(self.id, bytes));
+    }
+
+    pub fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = self.queue.0.send(ApiCommand::Cancel(self.id));
+        }
+    }
+}
+
+/// A running client.
+pub struct ClientHandle {
+    queue: ApiQueue,
+    ready: Arc<AtomicBool>,
+    stopped: watch::Receiver<Option<String>>,
+}
+
+impl ClientHandle {
+    /// Whether a request sent now has somewhere to go.
+    pub fn ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Figures for status pages.
+    pub async fn stats(&self) -> serde_json::Value {
+        self.queue.stats().await
+    }
+
+    /// The models on offer.
+    pub async fn models(&self) -> Result<Vec<ModelOffer>, ApiError> {
+        self.queue.models().await.map(|(_, m)| m)
+    }
+
+    /// Takes no new requests, finishes what runs, and ends.
+    pub async fn drain(&self) {
+        let _ = self.queue.send(ApiCommand::Drain).await;
+        self.stopped().await;
+    }
+
+    /// Waits until the client has stopped and says why.
+    pub async fn stopped(&self) -> String {
+        let mut rx = self.stopped.clone();
+        match rx.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the client's task ended".to_owned(),
+        }
+    }
+}
+
+/// Starts a client; its endpoint answers at once, requests work as soon as a proxy is ready.
+pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
+    if o.secret.len() < MIN_SECRET {
+        return Err(NodeError::Config(format!(
+            "the client's secret has {} bytes, expected at least {MIN_SECRET}: whoever guesses it spends this client's deposit",
+            o.secret.len()
+        )));
+    }
+    let root = read_root(o.chain.as_ref(), &o.root).await.map_err(|e| NodeError::Root { address: o.root.to_string(), reason: e.to_string() })?;
+    if root.is_test() != o.is_test {
+        return Err(NodeError::Config("the test flag of the root contract differs from this client's".to_owned()));
+    }
+    let network = o.chain.network().await?;
+    let mainnet = network.global_id == cocoon_ton::chain::MAINNET_GLOBAL_ID;
+    cocoon_attest::guard_network(&o.proxy_policy, mainnet, root.is_test()).map_err(|e| NodeError::Config(e.to_string()))?;
+    let (store, records) = RoleStore::open(&o.store, "client", &o.store_key)?;
+    let clock = Clock::default();
+    let cfg = ClientConfig {
+        wallet: o.wallet.address(),
+        secret: o.secret,
+        is_test: o.is_test,
+        testnet: o.testnet,
+        check_hashes: o.check_hashes,
+        entropy: rand::random(),
+        settings: o.settings,
+    };
+    let core = ClientCore::new(cfg, root.clone(), records, clock.now_ms()).map_err(NodeError::Config)?;
+    let (saves, saved) = spawn_writer(store);
+    let (peers, links) = Peers::new();
+    let (targets_tx, targets) = watch::channel(client_targets(&root));
+    let dial = DialConfig { port: 0, identity: IdentityCell::new(o.identity), policy: o.proxy_policy, max_pow: o.max_pow, connections: o.proxy_connections as usize };
+    let (api_tx, commands) = mpsc::unbounded_channel();
+    let queue = ApiQueue(api_tx);
+    let router = api::router(queue.clone(), o.api_keys);
+    let server = tokio::spawn(async move {
+        if let Err(e) = axum::serve(o.http, router).await {
+            error!("the client's HTTP server ended: {e}");
+        }
+    });
+    let (stopped_tx, stopped) = watch::channel(None);
+    let ready = Arc::new(AtomicBool::new(false));
+    let (sent_tx, sent) = mpsc::unbounded_channel();
+    let (contracts_tx, contracts) = mpsc::channel(64);
+    let driver = Driver {
+        core,
+        clock,
+        roots: watch_root(o.chain.clone(), o.root, o.timing.root_poll, root),
+        targets: targets_tx,
+        tasks: vec![server, tokio::spawn(peers.clone().dial(targets, dial))],
+        peers,
+        links,
+        saves: Some(saves),
+        saved,
+        commands,
+        callers: HashMap::new(),
+        lists: HashMap::new(),
+        next_list: 0,
+        sent_tx,
+        sent,
+        contracts_tx,
+        contracts,
+        chain: o.chain,
+        account_poll: o.timing.account_poll,
+        wallet: o.wallet,
+        ready: ready.clone(),
+        stopped: stopped_tx,
+    };
+    tokio::spawn(driver.run(o.timing.tick));
+    Ok(ClientHandle { queue, ready, stopped })
+}
+
+fn client_targets(root: &RootView) -> Vec<SocketAddr> {
+    root.proxies.iter().map(|p| SocketAddr::V4(p.clients)).collect()
+}
+
+/// A caller waiting for its answer.
+struct Caller {
+    out: mpsc::UnboundedSender<HttpOut>,
+    waiting: AtomicUsize,
+}
+
+struct Driver {
+    core: ClientCore,
+    clock: Clock,
+    peers: Peers,
+    links: mpsc::Receiver<(usize, crate::link::LinkEvent)>,
+    roots: watch::Receiver<Arc<RootView>>,
+    targets: watch::Sender<Vec<SocketAddr>>,
+    saves: Option<mpsc::UnboundedSender<(u64, Vec<Change>)>>,
+    saved: mpsc::UnboundedReceiver<Result<u64, StoreError>>,
+    commands: mpsc::UnboundedReceiver<ApiCommand>,
+    callers: HashMap<[u8; 32], Caller>,
+    lists: HashMap<u64, oneshot::Sender<Result<(u128, Vec<ModelOffer>), ApiError>>>,
+    next_list: u64,
+    sent_tx: mpsc::UnboundedSender<(u64, bool)>,
+    sent: mpsc::UnboundedReceiver<(u64, bool)>,
+    contracts_tx: mpsc::Sender<(Address, AccountState)>,
+    contracts: mpsc::Receiver<(Address, AccountState)>,
+    chain: Arc<dyn Chain>,
+    account_poll: Duration,
+    wallet: WalletHandle,
+    tasks: Vec<JoinHandle<()>>,
+    ready: Arc<AtomicBool>,
+    stopped: watch::Sender<Option<String>>,
+}
+
+impl Driver {
+    async fn run(mut self, tick: Duration) {
+        let mut ticks = tokio::time::interval(tick);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let first = self.core.take_effects();
+        let mut end = self.apply(first);
+        while end.is_none() {
+            let event = tokio::select! {
+                Some((_, event)) = self.links.recv() => Some(ClientEvent::Link(event)),
+                Some(command) = self.commands.recv() => self.on_command(command),
+                Some(result) = self.saved.recv() => match result {
+                    Ok(number) => Some(ClientEvent::Saved(number)),
+                    Err(e) => {
+                        end = Some(format!("saving failed: {e}"));
+                        None
+                    }
+                },
+                Some((ticket, ok)) = self.sent.recv() => Some(ClientEvent::Transacted { ticket, ok }),
+                Some((proxy_sc, state)) = self.contracts.recv() => Some(ClientEvent::Contract { proxy_sc, state: Box::new(state) }),
+                Ok(()) = self.roots.changed() => {
+                    let root = (**self.roots.borrow_and_update()).clone();
+                    self.targets.send_replace(client_targets(&root));
+                    Some(ClientEvent::Root(Box::new(root)))
+                }
+                _ = ticks.tick() => Some(ClientEvent::Tick),
+            };
+            if let Some(event) = event {
+                let effects = self.core.handle(self.clock.now_ms(), event);
+                end = self.apply(effects).or(end);
+            }
+            self.ready.store(self.core.is_ready(), Ordering::Relaxed);
+        }
+        self.ready.store(false, Ordering::Relaxed);
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.peers.close_all("the client stops");
+        self.saves = None;
+        while self.saved.recv().await.is_some() {}
+        let reason = end.unwrap_or_default();
+        info!("client stopped: {reason}");
+        let _ = self.stopped.send(Some(reason));
+    }
+
+    fn on_command(&mut self, command: ApiCommand) -> Option<ClientEvent> {
+        match command {
+            ApiCommand::Request(request, out) => {
+                self.callers.insert(request.id, Caller { out, waiting: AtomicUsize::new(0) });
+                Some(ClientEvent::Request(request))
+            }
+            ApiCommand::Cancel(id) => {
+                self.callers.remove(&id);
+                Some(ClientEvent::Cancel(id))
+            }
+            ApiCommand::Taken(id, bytes) => {
+                if let Some(c) = self.callers.get(&id) {
+                    c.waiting.fetch_sub(bytes, Ordering::Relaxed);
+                }
+                None
+            }
+            ApiCommand::Models(reply) => {
+                self.next_list += 1;
+                self.lists.insert(self.next_list, reply);
+                Some(ClientEvent::Models(self.next_list))
+            }
+            ApiCommand::Stats(reply) => {
+                let mut stats = self.core.stats();
+                stats["ready"] = serde_json::json!(self.core.is_ready());
+                let _ = reply.send(stats);
+                None
+            }
+            ApiCommand::Drain => Some(ClientEvent::Drain),
+        }
+    }
+
+    fn apply(&mut self, effects: Vec<ClientEffect>) -> Option<String> {
+        let mut end = None;
+        let mut too_slow = Vec::new();
+        for effect in effects {
+            match effect {
+                ClientEffect::Link(e) => self.peers.apply(e),
+                ClientEffect::Http(id, out) => {
+                    let Some(c) = self.callers.get(&id) else { continue };
+                    let size = if let HttpOut::Body(b) = &out { b.len() } else { 0 };
+                    let last = matches!(out, HttpOut::End | HttpOut::Fail(_));
+                    if c.waiting.fetch_add(size, Ordering::Relaxed) + size > MAX_WAITING {
+                        too_slow.push(id);
+                        continue;
+                    }
+                    let gone = c.out.send(out).is_err();
+                    if last || gone {
+                        self.callers.remove(&id);
+                    }
+                }
+                ClientEffect::Models(ticket, offers) => {
+                    if let Some(reply) = self.lists.remove(&ticket) {
+                        let price = self.core.root().price().0;
+                        let _ = reply.send(offers.map(|o| (price, o)));
+                    }
+                }
+                ClientEffect::Watch { proxy_sc, address } => self.watch(proxy_sc, address),
+                ClientEffect::Save { number, batch } => {
+                    if let Some(saves) = &self.saves {
+                        let _ = saves.send((number, batch));
+                    }
+                }
+                ClientEffect::Transact { ticket, to, value, bounce, init, body } => {
+                    let (wallet, sent) = (self.wallet.clone(), self.sent_tx.clone());
+                    tokio::spawn(async move {
+                        let result = wallet.send(Outgoing { to, value, bounce, init, body }).await;
+                        if let Err(e) = &result {
+                            warn!("a message to {to} was not sent: {e}");
+                        }
+                        let _ = sent.send((ticket, result.is_ok()));
+                    });
+                }
+                ClientEffect::Drained => end = Some("drained".to_owned()),
+                ClientEffect::Alarm(text) => warn!("{text}"),
+            }
+        }
+        for id in too_slow {
+            if let Some(c) = self.callers.remove(&id) {
+                let e = ApiError::new(503, "server_error", "too_slow", "the caller reads too slowly, the answer was broken off");
+                let _ = c.out.send(HttpOut::Fail(e));
+            }
+            let effects = self.core.handle(self.clock.now_ms(), ClientEvent::Cancel(id));
+            end = self.apply(effects).or(end);
+        }
+        end
+    }
+
+    /// Polls a contract of ours for as long as the client lives.
+    fn watch(&mut self, proxy_sc: Address, address: Address) {
+        let mut states = watch_account(self.chain.clone(), address, self.account_poll);
+        let out = self.contracts_tx.clone();
+        self.tasks.push(tokio::spawn(async move {
+            while let Some(state) = states.recv().await {
+                if out.send((proxy_sc, state)).await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+}

@@ -1,0 +1,15 @@
+//! The client: an OpenAI-compatible endpoint on one side, proxies on the other, and the deposit that pays for it.
+
+mod api;
+mod core;
+mod driver;
+mod links;
+mod onchain;
+pub mod request;
+mod requests;
+mod sse;
+mod types;
+
+pub use core::ClientCore;
+pub use driver::{ClientHandle, ClientOptions, start};
+pub use types::{ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest, WorkerOffer};

@@ -1,0 +1,190 @@
+//! What goes into the client's core and what comes out of it.
+
+use cocoon_ledger::settle;
+use cocoon_ton::{AccountState, Address, Cell};
+use serde::{Deserialize, Serialize};
+
+use crate::api_error::ApiError;
+use crate::link::{LinkEffect, LinkEvent};
+use crate::root::RootView;
+use crate::store::Change;
+
+/// Who this client is.
+pub struct ClientConfig {
+    /// The node's wallet contract: owner of the client contracts and identity towards proxies (protocol.md 3.1).
+    pub wallet: Address,
+    /// Proves the client to proxies that know its hash from the chain. Never empty.
+    pub secret: Vec<u8>,
+    /// Must equal the root contract's and every proxy's.
+    pub is_test: bool,
+    /// Testnet flag of addresses.
+    pub testnet: bool,
+    /// Compare proxies' image hashes with the root's list.
+    pub check_hashes: bool,
+    /// Seed of every random number the core needs. Fresh per process.
+    pub entropy: [u8; 32],
+    /// Times and thresholds.
+    pub settings: ClientSettings,
+}
+
+/// Times in milliseconds and amounts in nanoTON. The defaults are those of the reference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientSettings {
+    /// When it is worth going to the chain.
+    pub settle: settle::ClientSettings,
+    /// Coins attached to a message to the own contract, beside a top-up.
+    pub message_value: u64,
+    /// Coins attached to a registration.
+    pub register_value: u64,
+    /// Coins for a new contract.
+    pub deploy_value: u64,
+    /// Payment status is asked for this often.
+    pub status_interval_ms: u64,
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        const TON: u64 = 1_000_000_000;
+        ClientSettings {
+            settle: settle::ClientSettings::default(),
+            message_value: TON * 7 / 10,
+            register_value: TON,
+            deploy_value: TON * 8 / 10,
+            status_interval_ms: 15_000,
+        }
+    }
+}
+
+/// A request of an HTTP caller, read and priced.
+pub struct NewRequest {
+    /// 32 random bytes; names the request in every later event and effect.
+    pub id: [u8; 32],
+    /// Base model name.
+    pub model: String,
+    /// Boxed `http.request`.
+    pub query: Vec<u8>,
+    /// Highest acceptable coefficient.
+    pub max_coefficient: u32,
+    /// Output budget over all choices.
+    pub max_tokens: u32,
+    /// Time for the whole answer.
+    pub timeout_ms: u64,
+    /// Debug data wanted.
+    pub enable_debug: bool,
+}
+
+/// Everything that can happen to a client.
+pub enum ClientEvent {
+    /// Something on a link.
+    Link(LinkEvent),
+    /// Time passed.
+    Tick,
+    /// The root contract was read.
+    Root(Box<RootView>),
+    /// A caller wants an answer.
+    Request(Box<NewRequest>),
+    /// The caller of this request left.
+    Cancel([u8; 32]),
+    /// A caller wants the list of models; the answer comes with the same ticket.
+    Models(u64),
+    /// State of one of our contracts, by proxy contract.
+    Contract {
+        /// The proxy contract our contract belongs to.
+        proxy_sc: Address,
+        /// Its state.
+        state: Box<AccountState>,
+    },
+    /// A message asked for with [`ClientEffect::Transact`] went out, or did not.
+    Transacted {
+        /// Ticket of the effect.
+        ticket: u64,
+        /// Whether the wallet's transaction carried it.
+        ok: bool,
+    },
+    /// The batch with this number is durable.
+    Saved(u64),
+    /// Take no new requests, finish what runs.
+    Drain,
+}
+
+/// One model on offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelOffer {
+    /// Base name.
+    pub id: String,
+    /// Its workers, cheapest first.
+    pub workers: Vec<WorkerOffer>,
+}
+
+/// One worker on offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerOffer {
+    /// Price factor, thousandths.
+    pub coefficient: u32,
+    /// Running requests.
+    pub running_requests: u32,
+    /// Its limit at this proxy.
+    pub max_running_requests: u32,
+}
+
+/// What a caller gets, in order: a head, pieces, an end; or a failure at any point.
+#[derive(Clone, PartialEq)]
+pub enum HttpOut {
+    /// Status and headers.
+    Head {
+        /// HTTP status.
+        status: u16,
+        /// Headers, hop-by-hop ones removed.
+        headers: Vec<(String, String)>,
+    },
+    /// A piece of body.
+    Body(Vec<u8>),
+    /// The answer is complete.
+    End,
+    /// It failed; before the head this is the whole answer.
+    Fail(ApiError),
+}
+
+/// Everything a client can want.
+pub enum ClientEffect {
+    /// Something on a link.
+    Link(LinkEffect),
+    /// Something for a caller.
+    Http([u8; 32], HttpOut),
+    /// The list asked for with this ticket.
+    Models(u64, Result<Vec<ModelOffer>, ApiError>),
+    /// Poll this contract of ours and report it as [`ClientEvent::Contract`].
+    Watch {
+        /// The proxy contract it belongs to.
+        proxy_sc: Address,
+        /// Our contract.
+        address: Address,
+    },
+    /// Write a batch durably, then report [`ClientEvent::Saved`].
+    Save {
+        /// Number of the batch.
+        number: u64,
+        /// Its records.
+        batch: Vec<Change>,
+    },
+    /// Send a message from the node's wallet.
+    Transact {
+        /// Reported back.
+        ticket: u64,
+        /// Receiver.
+        to: Address,
+        /// Coins attached, nanoTON.
+        value: u128,
+        /// Bounceable.
+        bounce: bool,
+        /// StateInit, for a deployment.
+        init: Option<Cell>,
+        /// Body; `None` for an empty one.
+        body: Option<Cell>,
+    },
+    /// Nothing runs any more after [`ClientEvent::Drain`].
+    Drained,
+    /// Something an operator should see.
+    Alarm(String),
+}

@@ -1,0 +1,440 @@
+//! The proxy's state machine: what every event means, in what order things become visible.
+//!
+//! Nothing here reads a clock, a socket or a random source. The rule of the house holds throughout: what gives
+//! something away (the end of a billed answer, a signature, a chain message) waits until the books that justify it
+//! are durable.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cocoon_ledger::session::StateCommit;
+use cocoon_ledger::{AdjustedTokens, CommitTracker, SessionCommits};
+use cocoon_ton::Address;
+use sha2::{Digest, Sha256};
+
+use super::accounts::{Books, ClientAccount, ClientRecord, MetaRecord, WorkerAccount, WorkerRecord};
+use super::links::LinkState;
+use super::requests::Running;
+use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
+use crate::link::{LinkEffect, LinkEvent, LinkId};
+use crate::root::RootView;
+use crate::store::Change;
+
+/// Records on disk that do not fit together, or do not belong to this proxy.
+#[derive(Debug, thiserror::Error)]
+pub enum BooksError {
+    /// A record cannot be read.
+    #[error("record \"{0}\" of the proxy's store cannot be read; restore the file from a copy")]
+    Record(String),
+    /// The records belong to another contract.
+    #[error("the proxy's store belongs to contract {found}, this node has {expected}: the root parameters, the owner or the key changed; settle the old contract with its own data directory first")]
+    Contract {
+        /// In the store.
+        found: String,
+        /// Computed from configuration and root contract.
+        expected: String,
+    },
+    /// An address cannot be computed.
+    #[error(transparent)]
+    Abi(#[from] cocoon_ton::abi::AbiError),
+}
+
+/// Where the start-up or shutdown stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The first state commit is not seen on chain yet.
+    Starting,
+    /// Serving.
+    Open,
+    /// Finishing what runs.
+    Draining,
+    /// Drained or halted.
+    Stopped,
+}
+
+/// The proxy.
+pub struct ProxyCore {
+    pub(super) cfg: ProxyConfig,
+    pub(super) root: RootView,
+    pub(super) sc: Address,
+    pub(super) books: Books,
+    pub(super) links: BTreeMap<LinkId, LinkState>,
+    pub(super) requests: BTreeMap<[u8; 32], Running>,
+    pub(super) models_seen: BTreeSet<String>,
+    pub(super) phase: Phase,
+    /// The contract was closed or the root moved on: no new work (651).
+    pub(super) disabled: Option<String>,
+    pub(super) cursor_lt: u64,
+    pub(super) revenue: u128,
+    pub(super) withdraw: Option<super::accounts::Pending>,
+    pub(super) now: u64,
+    pub(super) fx: Vec<ProxyEffect>,
+    dirty_clients: BTreeSet<Address>,
+    dirty_workers: BTreeSet<Address>,
+    dirty_meta: bool,
+    saving: Option<SavePoint>,
+    pub(super) commit_wanted: bool,
+    pub(super) last_commit_ms: u64,
+    /// Effects that wait for a save number.
+    held: VecDeque<(u32, Held)>,
+    pub(super) next_ticket: u64,
+    draws: u64,
+}
+
+/// Totals as they were when a batch was put together.
+struct SavePoint {
+    number: u32,
+    clients: Vec<(Address, AdjustedTokens)>,
+    workers: Vec<(Address, AdjustedTokens)>,
+    commit: Option<StateCommit>,
+}
+
+/// What is released by a save.
+pub(super) enum Held {
+    /// Send these as they are.
+    Effects(Vec<ProxyEffect>),
+    /// Tell both sides what a finished request cost.
+    Payments(super::requests::Closed),
+}
+
+impl ProxyCore {
+    /// Opens the books of a proxy from its records.
+    pub fn new(cfg: ProxyConfig, root: RootView, records: Vec<(String, Vec<u8>)>, now_ms: u64) -> Result<Self, BooksError> {
+        let key = cfg.key.verifying_key().to_bytes();
+        let sc = root.proxy_contract(cfg.owner, key)?.address;
+        let mut clients = BTreeMap::new();
+        let mut workers = BTreeMap::new();
+        let mut meta = MetaRecord { contract: sc.to_string(), ..Default::default() };
+        for (name, value) in records {
+            let bad = || BooksError::Record(name.clone());
+            let owner = |text: &str| Address::parse(text).map(|p| p.address).map_err(|_| bad());
+            if name == "meta" {
+                meta = serde_json::from_slice(&value).map_err(|_| bad())?;
+                if meta.contract != sc.to_string() {
+                    return Err(BooksError::Contract { found: meta.contract, expected: sc.to_string() });
+                }
+            } else if let Some(text) = name.strip_prefix("client_") {
+                let record: ClientRecord = serde_json::from_slice(&value).map_err(|_| bad())?;
+                let owner = owner(text)?;
+                let account = ClientAccount {
+                    sc: root.client_contract(sc, key, owner)?.address,
+                    tracker: CommitTracker::restored(AdjustedTokens(record.used)),
+                    record,
+                    reserved: AdjustedTokens::ZERO,
+                    running: 0,
+                    payment: None,
+                    pending: None,
+                    last_active_ms: now_ms,
+                };
+                clients.insert(owner, account);
+            } else if let Some(text) = name.strip_prefix("worker_") {
+                let record: WorkerRecord = serde_json::from_slice(&value).map_err(|_| bad())?;
+                let owner = owner(text)?;
+                let account = WorkerAccount {
+                    sc: root.worker_contract(sc, key, owner)?.address,
+                    sc_tokens: record.sc_tokens,
+                    tracker: CommitTracker::restored(AdjustedTokens(record.tokens)),
+                    payment: None,
+                    pending: None,
+                    last_active_ms: now_ms,
+                    closed: false,
+                };
+                workers.insert(owner, account);
+            } else {
+                return Err(bad());
+            }
+        }
+        let commits = match meta.commits {
+            Some(stored) => SessionCommits::resumed(stored, cfg.entropy),
+            None => SessionCommits::new(cfg.entropy),
+        };
+        let mut core = ProxyCore {
+            cfg,
+            root,
+            sc,
+            books: Books { clients, workers, commits },
+            links: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            models_seen: BTreeSet::new(),
+            phase: Phase::Starting,
+            disabled: None,
+            cursor_lt: meta.cursor_lt,
+            revenue: 0,
+            withdraw: None,
+            now: now_ms,
+            fx: Vec::new(),
+            dirty_clients: BTreeSet::new(),
+            dirty_workers: BTreeSet::new(),
+            dirty_meta: true,
+            saving: None,
+            commit_wanted: true,
+            last_commit_ms: 0,
+            held: VecDeque::new(),
+            next_ticket: 1,
+            draws: 0,
+        };
+        core.maybe_save();
+        Ok(core)
+    }
+
+    /// Address of the own contract.
+    pub fn contract(&self) -> Address {
+        self.sc
+    }
+
+    /// Logical time up to which the contract's transactions are in the books.
+    pub fn cursor_lt(&self) -> u64 {
+        self.cursor_lt
+    }
+
+    /// Requests running now.
+    pub fn running(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The books, for statistics and checks.
+    pub fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// The root configuration in force.
+    pub fn root(&self) -> &RootView {
+        &self.root
+    }
+
+    /// Takes what the constructor already wants done.
+    pub fn take_effects(&mut self) -> Vec<ProxyEffect> {
+        std::mem::take(&mut self.fx)
+    }
+
+    /// Handles one event.
+    pub fn handle(&mut self, now_ms: u64, event: ProxyEvent) -> Vec<ProxyEffect> {
+        self.now = self.now.max(now_ms);
+        if self.phase != Phase::Stopped {
+            self.dispatch(event);
+            self.maybe_save();
+        }
+        std::mem::take(&mut self.fx)
+    }
+
+    fn dispatch(&mut self, event: ProxyEvent) {
+        match event {
+            ProxyEvent::Accepted(port, LinkEvent::Up { link, peer }) => {
+                let state = match port {
+                    Port::Clients => LinkState::new_client(peer, self.now),
+                    Port::Workers => LinkState::new_worker(peer, self.now),
+                };
+                self.links.insert(link, state);
+            }
+            ProxyEvent::Accepted(_, other) | ProxyEvent::Link(other) => self.on_link(other),
+            ProxyEvent::Tick => self.on_tick(),
+            ProxyEvent::Root(root) => self.on_root(*root),
+            ProxyEvent::Saved(number) => self.on_saved(number),
+            ProxyEvent::Transactions(txs) => self.on_transactions(txs),
+            ProxyEvent::Contract(state) => self.on_contract(&state),
+            ProxyEvent::Transacted { ticket, ok } => self.on_transacted(ticket, ok),
+            ProxyEvent::Drain => {
+                if matches!(self.phase, Phase::Open | Phase::Starting) {
+                    self.phase = Phase::Draining;
+                }
+            }
+        }
+        if self.phase == Phase::Draining && self.requests.is_empty() && self.saving.is_none() && self.held.is_empty() && !self.is_dirty() {
+            self.phase = Phase::Stopped;
+            self.fx.push(ProxyEffect::Drained);
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { .. } => {}
+            LinkEvent::Packet { link, data } => self.on_packet(link, &data),
+            LinkEvent::Query { link, id, data } => self.on_query(link, id, &data),
+            // The proxy asks its peers nothing.
+            LinkEvent::Answer { .. } => {}
+            LinkEvent::Down { link, .. } => self.on_down(link),
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.expire_requests();
+        self.expire_handshakes();
+        if self.phase == Phase::Open {
+            self.review_contracts();
+        }
+        self.maybe_commit();
+    }
+
+    fn on_root(&mut self, root: RootView) {
+        if root.params.params_version > self.root.params.params_version {
+            // Prices and codes are frozen into the contracts: this one serves no more (5.8). The move to a new
+            // contract needs the closing sequence, which is not in this build.
+            let text = format!(
+                "the root contract moved to params version {}, this proxy's contract was made for {}",
+                root.params.params_version, self.root.params.params_version
+            );
+            if self.disabled.is_none() {
+                self.fx.push(ProxyEffect::Alarm(text.clone()));
+                self.disabled = Some(text);
+            }
+            return;
+        }
+        if root.version > self.root.version {
+            self.root = root;
+        }
+    }
+
+    // ---- saving -------------------------------------------------------------------------------
+
+    pub(super) fn touch_client(&mut self, owner: Address) {
+        self.dirty_clients.insert(owner);
+    }
+
+    pub(super) fn touch_worker(&mut self, owner: Address) {
+        self.dirty_workers.insert(owner);
+    }
+
+    pub(super) fn touch_meta(&mut self) {
+        self.dirty_meta = true;
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.dirty_meta || !self.dirty_clients.is_empty() || !self.dirty_workers.is_empty()
+    }
+
+    /// Does something once everything changed so far is durable.
+    pub(super) fn after_save(&mut self, what: Held) {
+        let number = self.books.commits.save_no().saturating_add(1);
+        self.held.push_back((number, what));
+    }
+
+    /// One batch at a time: whatever changes while one is written goes into the next, so the disk sets the pace.
+    fn maybe_save(&mut self) {
+        if self.saving.is_some() || !self.is_dirty() {
+            return;
+        }
+        let commits = &mut self.books.commits;
+        let number = match commits.begin_save() {
+            Ok(n) => n,
+            Err(e) => return self.halt(e.to_string()),
+        };
+        let mut commit = None;
+        if self.commit_wanted && !commits.awaits_commit() {
+            match commits.begin_commit() {
+                Ok(c) => commit = Some(c),
+                Err(e) => return self.halt(e.to_string()),
+            }
+            self.commit_wanted = false;
+            self.last_commit_ms = self.now;
+        }
+        let mut batch: Vec<Change> = Vec::new();
+        let mut point = SavePoint { number, clients: Vec::new(), workers: Vec::new(), commit };
+        for owner in std::mem::take(&mut self.dirty_clients) {
+            if let Some(a) = self.books.clients.get(&owner) {
+                let record = ClientRecord { used: a.tracker.max().0, ..a.record.clone() };
+                batch.push((format!("client_{owner}"), Some(to_json(&record))));
+                point.clients.push((owner, a.tracker.max()));
+            }
+        }
+        for owner in std::mem::take(&mut self.dirty_workers) {
+            if let Some(a) = self.books.workers.get(&owner) {
+                let record = WorkerRecord { sc_tokens: a.sc_tokens, tokens: a.tracker.max().0 };
+                batch.push((format!("worker_{owner}"), Some(to_json(&record))));
+                point.workers.push((owner, a.tracker.max()));
+            }
+        }
+        let meta = MetaRecord {
+            contract: self.sc.to_string(),
+            cursor_lt: self.cursor_lt,
+            commits: Some(self.books.commits.clone()),
+        };
+        batch.push(("meta".to_owned(), Some(to_json(&meta))));
+        self.dirty_meta = false;
+        self.saving = Some(point);
+        self.fx.push(ProxyEffect::Save { number, batch });
+    }
+
+    fn on_saved(&mut self, number: u32) {
+        let Some(point) = self.saving.take_if(|p| p.number == number) else { return };
+        let mut broken = None;
+        for (owner, max) in point.clients {
+            if let Some(a) = self.books.clients.get_mut(&owner) {
+                broken = a.tracker.saved(number, max).err().or(broken);
+            }
+        }
+        for (owner, max) in point.workers {
+            if let Some(a) = self.books.workers.get_mut(&owner) {
+                broken = a.tracker.saved(number, max).err().or(broken);
+            }
+        }
+        if let Some(e) = broken {
+            return self.halt(format!("the books contradict themselves: {e}"));
+        }
+        if let Some(commit) = point.commit {
+            self.send_commit(commit);
+        }
+        while self.held.front().is_some_and(|(n, _)| *n <= number) {
+            match self.held.pop_front().map(|(_, h)| h) {
+                Some(Held::Effects(fx)) => self.fx.extend(fx),
+                Some(Held::Payments(closed)) => self.tell_payments(closed),
+                None => break,
+            }
+        }
+    }
+
+    // ---- small helpers ------------------------------------------------------------------------
+
+    /// A number nobody outside can guess, from the seed of the session.
+    pub(super) fn draw(&mut self) -> [u8; 32] {
+        self.draws += 1;
+        let mut h = Sha256::new();
+        h.update(b"cocoon-proxy-draw");
+        h.update(self.cfg.entropy);
+        h.update(self.draws.to_le_bytes());
+        h.finalize().into()
+    }
+
+    pub(super) fn draw_u64(&mut self) -> u64 {
+        let d = self.draw();
+        u64::from_le_bytes([d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]])
+    }
+
+    pub(super) fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+
+    pub(super) fn send(&mut self, link: LinkId, data: Vec<u8>) {
+        self.fx.push(ProxyEffect::Link(LinkEffect::Send { link, data }));
+    }
+
+    pub(super) fn reply(&mut self, link: LinkId, id: i64, data: Vec<u8>) {
+        self.fx.push(ProxyEffect::Link(LinkEffect::Reply { link, id, result: Ok(data) }));
+    }
+
+    /// Refuses a handshake query and ends the link (3.2).
+    pub(super) fn refuse(&mut self, link: LinkId, id: i64, code: i32, text: impl Into<String>) {
+        let text = text.into();
+        self.fx.push(ProxyEffect::Link(LinkEffect::Reply { link, id, result: Err((code, text.clone())) }));
+        self.close(link, text);
+    }
+
+    /// Answers a query with an error and keeps the link.
+    pub(super) fn reply_error(&mut self, link: LinkId, id: i64, code: i32, text: &str) {
+        self.fx.push(ProxyEffect::Link(LinkEffect::Reply { link, id, result: Err((code, text.to_owned())) }));
+    }
+
+    pub(super) fn close(&mut self, link: LinkId, reason: impl Into<String>) {
+        self.fx.push(ProxyEffect::Link(LinkEffect::Close { link, reason: reason.into() }));
+        self.on_down(link);
+    }
+
+    pub(super) fn halt(&mut self, reason: impl Into<String>) {
+        self.phase = Phase::Stopped;
+        self.fx.push(ProxyEffect::Halt(reason.into()));
+    }
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    // The records are plain structs of numbers and strings: serialising them cannot fail.
+    serde_json::to_vec(value).unwrap_or_default()
+}

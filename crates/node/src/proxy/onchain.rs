@@ -1,0 +1,311 @@
+//! The proxy and its chain: state commits, what the contract's transactions tell, charges, refunds, payouts
+//! (protocol.md 5.4–5.6, contracts.md 14.4–14.6).
+
+use cocoon_ledger::session::{StateCommit, Verdict};
+use cocoon_ledger::settle::{self, Activity, ClientAccountView, ContractStatus, WorkerAccountView};
+use cocoon_ledger::{AdjustedTokens, NanoTon};
+use cocoon_ton::abi::message::{ProxyMessage, SaveState};
+use cocoon_ton::abi::{ClientLedger, ClientRequestPayload, ProxyState, SignedOp};
+use cocoon_ton::{AccountState, Address, Cell, TxInfo};
+
+use super::accounts::Pending;
+use super::core::{Phase, ProxyCore};
+use super::links::{ClientPhase, LinkState};
+use super::types::ProxyEffect;
+use crate::payment;
+
+/// Coins of a state commit: enough to be a message, too little to buy gas (contracts.md 2.3).
+const COMMIT_VALUE: u64 = 1;
+/// How long the contract may take to report after the wallet has sent our message.
+const NOTICE_WAIT_MS: u64 = 60_000;
+
+impl ProxyCore {
+    // ---- state commits ------------------------------------------------------------------------
+
+    /// Wants a commit when something saved is not committed yet and the last one is old enough.
+    pub(super) fn maybe_commit(&mut self) {
+        if self.commit_wanted || self.books.commits.awaits_commit() {
+            return;
+        }
+        let due = self.now.saturating_sub(self.last_commit_ms) >= self.cfg.settings.commit_interval_ms;
+        let news = self.books.clients.values().any(|a| a.tracker.needs_commit()) || self.books.workers.values().any(|a| a.tracker.needs_commit());
+        if due && news {
+            self.commit_wanted = true;
+            self.touch_meta();
+        }
+    }
+
+    pub(super) fn send_commit(&mut self, commit: StateCommit) {
+        let message = ProxyMessage::SaveState(SaveState {
+            query_id: self.draw_u64(),
+            seqno: commit.save_no as i32,
+            session_hash: commit.session,
+        });
+        match message.encode() {
+            Ok(body) => {
+                let to = self.sc;
+                self.transact(to, COMMIT_VALUE, body);
+            }
+            Err(e) => self.halt(format!("a state commit cannot be written: {e}")),
+        }
+    }
+
+    fn transact(&mut self, to: Address, value: u64, body: Cell) -> u64 {
+        let ticket = self.ticket();
+        self.fx.push(ProxyEffect::Transact { ticket, to, value, init: None, body: Some(body) });
+        ticket
+    }
+
+    // ---- what the contract's transactions tell ------------------------------------------------
+
+    pub(super) fn on_transactions(&mut self, txs: Vec<TxInfo>) {
+        for tx in txs {
+            if tx.lt <= self.cursor_lt || self.phase == Phase::Stopped {
+                continue;
+            }
+            self.cursor_lt = tx.lt;
+            self.touch_meta();
+            // Notices carry no gas, so they count whether or not the transaction succeeded (contracts.md 14.1).
+            let Some(msg) = tx.in_msg.filter(|m| !m.bounced) else { continue };
+            let (Some(src), Ok(message)) = (msg.src, ProxyMessage::decode(&msg.body)) else { continue };
+            match message {
+                ProxyMessage::SaveState(s) if src == self.cfg.wallet => {
+                    self.on_commit_seen(StateCommit { save_no: s.seqno as u32, session: s.session_hash });
+                }
+                ProxyMessage::ClientRequest { owner, ledger, payload, .. } => self.on_client_notice(src, owner, &ledger, payload),
+                ProxyMessage::WorkerRequest { owner, status, tokens, .. } => {
+                    self.on_worker_notice(src, owner, status == cocoon_ton::abi::ContractStatus::Closed, tokens);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn on_commit_seen(&mut self, commit: StateCommit) {
+        match self.books.commits.observed(commit) {
+            Verdict::Ours { save_no } => {
+                if commit.session != *self.books.commits.session() {
+                    return;
+                }
+                for a in self.books.clients.values_mut() {
+                    a.tracker.observed_commit(save_no);
+                }
+                for a in self.books.workers.values_mut() {
+                    a.tracker.observed_commit(save_no);
+                }
+                if self.phase == Phase::Starting {
+                    self.phase = Phase::Open;
+                    self.fx.push(ProxyEffect::Ready);
+                }
+            }
+            Verdict::Foreign => self.halt(
+                "the chain shows a state commit of a session this store never had: another proxy runs with the same wallet, or the store is an old copy. Nothing was signed; find the newest store",
+            ),
+            Verdict::Unknown => self.halt("the chain shows a newer state commit than this store knows: the store was rolled back. Nothing was signed; restore the newest copy"),
+        }
+    }
+
+    fn on_client_notice(&mut self, src: Address, owner: Address, ledger: &ClientLedger, payload: Option<ClientRequestPayload>) {
+        let key = self.cfg.key.verifying_key().to_bytes();
+        let expected = match self.books.clients.get(&owner) {
+            Some(a) => a.sc,
+            None => match self.root.client_contract(self.sc, key, owner) {
+                Ok(init) => init.address,
+                Err(_) => return,
+            },
+        };
+        if expected != src || self.ensure_client(owner).is_err() {
+            return;
+        }
+        let Some(a) = self.books.clients.get_mut(&owner) else { return };
+        let known = a.tracker.max().0;
+        if ledger.tokens_used > known {
+            return self.halt(format!(
+                "the chain has charged client {owner} for {} tokens, the books know {known}: the store was rolled back",
+                ledger.tokens_used
+            ));
+        }
+        if ledger.tokens_used >= a.record.sc_used {
+            a.record.status = ledger.status as u8;
+            a.record.balance = ledger.balance;
+            a.record.stake = ledger.stake;
+            a.record.sc_used = ledger.tokens_used;
+            a.record.secret_hash = hex::encode(ledger.secret_hash);
+            if a.pending.as_ref().is_some_and(|p| ledger.tokens_used >= p.expected.0) {
+                a.pending = None;
+            }
+        }
+        self.touch_client(owner);
+        if let Some(ClientRequestPayload::Register { nonce }) = payload {
+            self.on_registered(owner, nonce);
+        }
+    }
+
+    /// The chain showed a nonce: whoever holds it is the owner (protocol.md 3.5).
+    fn on_registered(&mut self, owner: Address, nonce: u64) {
+        let found = self.links.iter_mut().find_map(|(link, state)| match state {
+            LinkState::Client(c) => match &mut c.phase {
+                ClientPhase::Auth { owner: o, nonce: n, waiting, registered } if *o == owner && *n == nonce => {
+                    *registered = true;
+                    Some((*link, *waiting))
+                }
+                _ => None,
+            },
+            LinkState::Worker(_) => None,
+        });
+        if let Some((link, Some(query))) = found {
+            self.authorized(link, owner, Some(query));
+        }
+    }
+
+    fn on_worker_notice(&mut self, src: Address, owner: Address, closed: bool, tokens: u64) {
+        let Some(a) = self.books.workers.get_mut(&owner) else { return };
+        if a.sc != src {
+            return;
+        }
+        let known = a.tracker.max().0;
+        if tokens > known {
+            return self.halt(format!("the chain has paid worker {owner} for {tokens} tokens, the books know {known}: the store was rolled back"));
+        }
+        a.sc_tokens = a.sc_tokens.max(tokens);
+        a.closed |= closed;
+        if a.pending.as_ref().is_some_and(|p| tokens >= p.expected.0) {
+            a.pending = None;
+        }
+        self.touch_worker(owner);
+    }
+
+    pub(super) fn on_contract(&mut self, state: &AccountState) {
+        let Some(Ok(contract)) = state.data.as_ref().map(ProxyState::decode) else { return };
+        self.revenue = contract.balance;
+        if contract.status != cocoon_ton::abi::ContractStatus::Normal && self.disabled.is_none() {
+            let text = "the proxy contract is closing on chain".to_owned();
+            self.fx.push(ProxyEffect::Alarm(text.clone()));
+            self.disabled = Some(text);
+        }
+    }
+
+    // ---- signing ------------------------------------------------------------------------------
+
+    /// BOC of the newest charge that may be shown to a client.
+    pub(super) fn client_payment(&mut self, owner: Address) -> Option<Vec<u8>> {
+        let query_id = self.draw_u64();
+        let a = self.books.clients.get_mut(&owner)?;
+        let tokens = a.tracker.signed().0;
+        if a.payment.as_ref().is_none_or(|(t, _)| *t != tokens) {
+            let boc = payment::sign(&self.cfg.key, SignedOp::ClientCharge, a.sc, tokens, query_id, self.cfg.wallet).ok()?;
+            a.payment = Some((tokens, boc));
+        }
+        a.payment.as_ref().map(|(_, boc)| boc.clone())
+    }
+
+    /// BOC of the newest payout that may be shown to a worker.
+    pub(super) fn worker_payment(&mut self, owner: Address) -> Option<Vec<u8>> {
+        let query_id = self.draw_u64();
+        let a = self.books.workers.get_mut(&owner)?;
+        let tokens = a.tracker.signed().0;
+        if a.payment.as_ref().is_none_or(|(t, _)| *t != tokens) {
+            let boc = payment::sign(&self.cfg.key, SignedOp::WorkerPayout, a.sc, tokens, query_id, self.cfg.wallet).ok()?;
+            a.payment = Some((tokens, boc));
+        }
+        a.payment.as_ref().map(|(_, boc)| boc.clone())
+    }
+
+    // ---- going to the chain -------------------------------------------------------------------
+
+    /// Charges, refunds, payouts and the commission, each when it is worth its fee.
+    pub(super) fn review_contracts(&mut self) {
+        let now = self.now;
+        let price = self.root.price();
+        let fee = self.root.worker_fee();
+        let quiet = |last: u64, running: u32| Activity::QuietFor(if running > 0 { 0 } else { now.saturating_sub(last) / 1000 });
+        let overdue = |p: &Option<Pending>| p.as_ref().is_some_and(|p| p.until_ms.is_some_and(|t| now >= t));
+        let mut jobs: Vec<(bool, Address, SignedOp, AdjustedTokens)> = Vec::new();
+        let s = &self.cfg.settings.settle;
+        for (owner, a) in &mut self.books.clients {
+            if overdue(&a.pending) {
+                a.pending = None;
+            }
+            let view = ClientAccountView {
+                status: ContractStatus::from_number(a.record.status),
+                claims: a.tracker.claims(),
+                expected_on_chain: AdjustedTokens(a.record.sc_used),
+                price,
+                running: u64::from(a.running),
+                message_pending: a.pending.is_some(),
+                activity: quiet(a.last_active_ms, a.running),
+            };
+            if let Some(total) = settle::refund_client(&view) {
+                jobs.push((true, *owner, SignedOp::ClientGrantRefund, total));
+            } else if let Ok(Some(total)) = settle::charge_client(s, &view) {
+                jobs.push((true, *owner, SignedOp::ClientCharge, total));
+            }
+        }
+        for (owner, a) in &mut self.books.workers {
+            if overdue(&a.pending) {
+                a.pending = None;
+            }
+            let view = WorkerAccountView {
+                closed: a.closed,
+                claims: a.tracker.claims(),
+                expected_on_chain: AdjustedTokens(a.sc_tokens),
+                fee,
+                message_pending: a.pending.is_some(),
+                activity: quiet(a.last_active_ms, 0),
+            };
+            if let Ok(Some(total)) = settle::pay_worker(s, &view) {
+                jobs.push((false, *owner, SignedOp::WorkerPayout, total));
+            }
+        }
+        let withdraw = settle::withdraw_commission(s, NanoTon(self.revenue), self.withdraw.is_some() && !overdue(&self.withdraw));
+        for (is_client, owner, op, total) in jobs {
+            self.submit(is_client, owner, op, total);
+        }
+        if withdraw {
+            let body = ProxyMessage::PayRevenue { query_id: self.draw_u64(), excess_to: self.cfg.wallet }.encode();
+            if let Ok(body) = body {
+                let (to, value) = (self.sc, self.cfg.settings.withdraw_value);
+                let ticket = self.transact(to, value, body);
+                self.withdraw = Some(Pending { ticket, expected: AdjustedTokens::ZERO, until_ms: None });
+            }
+        }
+    }
+
+    fn submit(&mut self, is_client: bool, owner: Address, op: SignedOp, total: AdjustedTokens) {
+        let sc = if is_client { self.books.clients.get(&owner).map(|a| a.sc) } else { self.books.workers.get(&owner).map(|a| a.sc) };
+        let Some(sc) = sc else { return };
+        let query_id = self.draw_u64();
+        let signed = payment::sign(&self.cfg.key, op, sc, total.0, query_id, self.cfg.wallet).and_then(|boc| payment::readdressed(&boc, self.cfg.wallet));
+        let Ok(body) = signed else { return };
+        let value = self.cfg.settings.message_value;
+        let ticket = self.transact(sc, value, body);
+        let pending = Some(Pending { ticket, expected: total, until_ms: None });
+        if is_client {
+            if let Some(a) = self.books.clients.get_mut(&owner) {
+                a.pending = pending;
+            }
+        } else if let Some(a) = self.books.workers.get_mut(&owner) {
+            a.pending = pending;
+        }
+    }
+
+    /// The wallet sent a message, or could not. Success at the target shows in the contract's own notice.
+    pub(super) fn on_transacted(&mut self, ticket: u64, ok: bool) {
+        let until = self.now + NOTICE_WAIT_MS;
+        let slots = self
+            .books
+            .clients
+            .values_mut()
+            .map(|a| &mut a.pending)
+            .chain(self.books.workers.values_mut().map(|a| &mut a.pending))
+            .chain(std::iter::once(&mut self.withdraw));
+        for slot in slots {
+            if let Some(p) = slot
+                && p.ticket == ticket
+            {
+                if ok { p.until_ms = Some(until) } else { *slot = None }
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The worker: serves one model to the proxies it dials, counts what it used, and collects its pay.
+
+mod account;
+mod core;
+mod links;
+mod onchain;
+mod payments;
+mod requests;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use core::{RecordsError, WorkerCore};
+pub use types::{WorkerConfig, WorkerEffect, WorkerEvent, WorkerSettings};
