@@ -177,7 +177,11 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// Starts the thread.
-    pub fn start(decoder: Decoder, text: Arc<Text>, options: &BatchOptions) -> Result<Self, EngineError> {
+    pub fn start(
+        decoder: Decoder,
+        text: Arc<Text>,
+        options: &BatchOptions,
+    ) -> Result<Self, EngineError> {
         let option = |option, problem: String| Err(EngineError::Option { option, problem });
         if options.max_active == 0 {
             return option("max_active", "it is 0; expected at least 1".into());
@@ -185,15 +189,29 @@ impl Scheduler {
         let own = decoder.config().max_positions;
         let context = options.max_context.unwrap_or(own);
         if context < 2 || context > own {
-            return option("max_context", format!("it is {context}; expected 2 to {own}, the model's own limit"));
+            return option(
+                "max_context",
+                format!("it is {context}; expected 2 to {own}, the model's own limit"),
+            );
         }
-        let affordable = (DEFAULT_CACHE_BYTES / decoder.config().cache_bytes_per_token()).max(context);
-        let cache_tokens = options.cache_tokens.unwrap_or(affordable).min(context.saturating_mul(options.max_active));
+        let affordable =
+            (DEFAULT_CACHE_BYTES / decoder.config().cache_bytes_per_token()).max(context);
+        let cache_tokens = options
+            .cache_tokens
+            .unwrap_or(affordable)
+            .min(context.saturating_mul(options.max_active));
         if cache_tokens < context {
-            return option("cache_tokens", format!("it is {cache_tokens}; expected at least the context of {context}"));
+            return option(
+                "cache_tokens",
+                format!("it is {cache_tokens}; expected at least the context of {context}"),
+            );
         }
-        let capacity =
-            Capacity { max_active: options.max_active, max_waiting: options.max_waiting.max(1), cache_tokens, context };
+        let capacity = Capacity {
+            max_active: options.max_active,
+            max_waiting: options.max_waiting.max(1),
+            cache_tokens,
+            context,
+        };
         let (queue, receiver) = mpsc::channel(capacity.max_waiting);
         let counters = Arc::new(Counters::default());
         // A pool of its own: the arithmetic of this model uses exactly these threads, the first of which also
@@ -202,21 +220,33 @@ impl Scheduler {
             .num_threads(options.threads.max(1))
             .thread_name(|i| format!("cocoon-engine-{i}"))
             .build()
-            .map_err(|e| EngineError::Option { option: "threads", problem: e.to_string() })?;
+            .map_err(|e| EngineError::Option {
+                option: "threads",
+                problem: e.to_string(),
+            })?;
         let runner = run::Runner::new(decoder, text, capacity, receiver, counters.clone());
         std::thread::Builder::new()
             .name("cocoon-engine".into())
             .spawn(move || pool.install(|| runner.run()))
-            .map_err(|e| EngineError::Option { option: "threads", problem: e.to_string() })?;
-        Ok(Self { queue, counters, capacity })
+            .map_err(|e| EngineError::Option {
+                option: "threads",
+                problem: e.to_string(),
+            })?;
+        Ok(Self {
+            queue,
+            counters,
+            capacity,
+        })
     }
 
     /// Queues a job; its events come with `index`. Dropping the receiver cancels it.
     pub fn submit(&self, job: Job, index: usize, events: Events) -> Result<(), SubmitError> {
-        self.queue.try_send(Submitted { job, index, events }).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => SubmitError::Full,
-            mpsc::error::TrySendError::Closed(_) => SubmitError::Stopped,
-        })
+        self.queue
+            .try_send(Submitted { job, index, events })
+            .map_err(|e| match e {
+                mpsc::error::TrySendError::Full(_) => SubmitError::Full,
+                mpsc::error::TrySendError::Closed(_) => SubmitError::Stopped,
+            })
     }
 
     /// Limits in force.

@@ -40,6 +40,9 @@ impl Detokenizer {
     }
 
     fn decode(&self, text: &Text) -> (String, String) {
-        (text.decode(&self.ids[self.context..self.pending]), text.decode(&self.ids[self.context..]))
+        (
+            text.decode(&self.ids[self.context..self.pending]),
+            text.decode(&self.ids[self.context..]),
+        )
     }
 }

@@ -36,14 +36,18 @@ impl EmbeddedEngine {
     /// Loads a Hugging Face directory. Reads files and computes: not for an async thread.
     pub fn load(dir: &Path, options: EngineOptions) -> Result<Self, EngineError> {
         if !dir.is_dir() {
-            return Err(EngineError::Missing { path: dir.to_owned(), expected: "a model directory with config.json, model.safetensors and tokenizer.json" });
+            return Err(EngineError::Missing {
+                path: dir.to_owned(),
+                expected: "a model directory with config.json, model.safetensors and tokenizer.json",
+            });
         }
         let name = match options.name {
             Some(name) => name,
             None => {
                 // `models/x/..` and the like have no name of their own.
                 let full = dir.canonicalize().map_err(|e| EngineError::io(dir, e))?;
-                full.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
+                full.file_name()
+                    .map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned())
             }
         };
         let decoder = Decoder::load(dir)?;
@@ -51,12 +55,27 @@ impl EmbeddedEngine {
         let text = Arc::new(Text::load(dir, vocab_size)?);
         let template = ChatTemplate::load(dir)?;
         let (generation_ends, sampling) = generation_defaults(&dir.join("generation_config.json"))?;
-        let mut end_tokens = if generation_ends.is_empty() { decoder.config().eos_ids.clone() } else { generation_ends };
+        let mut end_tokens = if generation_ends.is_empty() {
+            decoder.config().eos_ids.clone()
+        } else {
+            generation_ends
+        };
         end_tokens.retain(|id| (*id as usize) < vocab_size);
         let scheduler = Scheduler::start(decoder, text.clone(), &options.batch)?;
         let created = crate::openai::now();
-        let service = Service { name, created, text, template, end_tokens, sampling, vocab_size, scheduler };
-        Ok(Self { service: Arc::new(service) })
+        let service = Service {
+            name,
+            created,
+            text,
+            template,
+            end_tokens,
+            sampling,
+            vocab_size,
+            scheduler,
+        };
+        Ok(Self {
+            service: Arc::new(service),
+        })
     }
 
     /// The name that requests use.
@@ -86,14 +105,22 @@ fn generation_defaults(path: &Path) -> Result<(Vec<u32>, Sampling), EngineError>
     if !path.exists() {
         return Ok((Vec::new(), sampling));
     }
-    let bytes = read_file(path, MAX_GENERATION_CONFIG_BYTES, "the generation configuration (JSON)")?;
-    let json: Value = serde_json::from_slice(&bytes).map_err(|e| EngineError::invalid(path, format!("expected JSON: {e}")))?;
+    let bytes = read_file(
+        path,
+        MAX_GENERATION_CONFIG_BYTES,
+        "the generation configuration (JSON)",
+    )?;
+    let json: Value = serde_json::from_slice(&bytes)
+        .map_err(|e| EngineError::invalid(path, format!("expected JSON: {e}")))?;
     let number = |name: &str, max: f64| -> Result<Option<f32>, EngineError> {
         match json.get(name).filter(|v| !v.is_null()) {
             None => Ok(None),
             Some(v) => match v.as_f64() {
                 Some(x) if (0.0..=max).contains(&x) => Ok(Some(x as f32)),
-                _ => Err(EngineError::invalid(path, format!("`{name}` is {v}; expected a number from 0 to {max}"))),
+                _ => Err(EngineError::invalid(
+                    path,
+                    format!("`{name}` is {v}; expected a number from 0 to {max}"),
+                )),
             },
         }
     };
@@ -114,12 +141,19 @@ impl Backend for EmbeddedEngine {
     }
 
     async fn healthy(&self) -> Result<(), String> {
-        if self.service.scheduler.running() { Ok(()) } else { Err("the engine's thread has stopped".into()) }
+        if self.service.scheduler.running() {
+            Ok(())
+        } else {
+            Err("the engine's thread has stopped".into())
+        }
     }
 
     fn models(&self) -> Vec<ModelInfo> {
         let context = u32::try_from(self.capacity().context).ok();
-        vec![ModelInfo { id: self.service.name.clone(), context_length: context }]
+        vec![ModelInfo {
+            id: self.service.name.clone(),
+            context_length: context,
+        }]
     }
 
     fn max_active(&self) -> usize {

@@ -71,7 +71,11 @@ impl Sampler {
     /// A sampler at the start of an answer.
     pub fn new(sampling: Sampling) -> Self {
         let seed = sampling.seed.unwrap_or_else(|| rand::rng().random());
-        Self { sampling, rng: ChaCha8Rng::seed_from_u64(seed), counts: HashMap::new() }
+        Self {
+            sampling,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            counts: HashMap::new(),
+        }
     }
 
     /// Chooses from `logits`, never one of `banned`.
@@ -79,7 +83,8 @@ impl Sampler {
         let mut adjusted = logits.to_vec();
         for (id, count) in &self.counts {
             if let Some(logit) = adjusted.get_mut(*id as usize) {
-                *logit -= self.sampling.frequency_penalty * *count as f32 + self.sampling.presence_penalty;
+                *logit -= self.sampling.frequency_penalty * *count as f32
+                    + self.sampling.presence_penalty;
             }
         }
         for (id, bias) in &self.sampling.bias {
@@ -92,7 +97,11 @@ impl Sampler {
                 *logit = f32::NEG_INFINITY;
             }
         }
-        let id = if self.sampling.temperature <= 0.0 { likeliest(&adjusted) } else { self.draw(&adjusted) };
+        let id = if self.sampling.temperature <= 0.0 {
+            likeliest(&adjusted)
+        } else {
+            self.draw(&adjusted)
+        };
         *self.counts.entry(id).or_insert(0) += 1;
         let (logprob, top) = match self.sampling.logprobs {
             Some(n) => report(logits, id, n),
@@ -152,7 +161,11 @@ fn report(logits: &[f32], id: u32, n: usize) -> (Option<f32>, Vec<(u32, f32)>) {
     let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let normaliser = best + logits.iter().map(|l| (l - best).exp()).sum::<f32>().ln();
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    let by_logit = |a: &u32, b: &u32| {
+        logits[*b as usize]
+            .total_cmp(&logits[*a as usize])
+            .then(a.cmp(b))
+    };
     let n = n.min(order.len());
     if n > 0 && n < order.len() {
         order.select_nth_unstable_by(n - 1, by_logit);
@@ -160,7 +173,10 @@ fn report(logits: &[f32], id: u32, n: usize) -> (Option<f32>, Vec<(u32, f32)>) {
     order.truncate(n);
     order.sort_unstable_by(by_logit);
     let logprob = |id: u32| logits[id as usize] - normaliser;
-    (Some(logprob(id)), order.into_iter().map(|id| (id, logprob(id))).collect())
+    (
+        Some(logprob(id)),
+        order.into_iter().map(|id| (id, logprob(id))).collect(),
+    )
 }
 
 #[cfg(test)]
@@ -176,14 +192,25 @@ mod tests {
 
     #[test]
     fn equal_seeds_draw_equally_and_different_ones_do_not() {
-        let with = |seed| draws(Sampling { seed: Some(seed), ..Sampling::default() }, 50);
+        let with = |seed| {
+            draws(
+                Sampling {
+                    seed: Some(seed),
+                    ..Sampling::default()
+                },
+                50,
+            )
+        };
         assert_eq!(with(7), with(7));
         assert_ne!(with(7), with(8));
     }
 
     #[test]
     fn zero_temperature_takes_the_likeliest_that_is_not_banned() {
-        let mut sampler = Sampler::new(Sampling { temperature: 0.0, ..Sampling::default() });
+        let mut sampler = Sampler::new(Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        });
         assert_eq!(sampler.choose(LOGITS, &[]).id, 1);
         assert_eq!(sampler.choose(LOGITS, &[1]).id, 4);
     }
@@ -191,36 +218,113 @@ mod tests {
     #[test]
     fn frequencies_follow_the_probabilities() {
         let n = 20_000;
-        let drawn = draws(Sampling { seed: Some(1), ..Sampling::default() }, n);
+        let drawn = draws(
+            Sampling {
+                seed: Some(1),
+                ..Sampling::default()
+            },
+            n,
+        );
         let total: f32 = LOGITS.iter().map(|l| l.exp()).sum();
         for (id, logit) in LOGITS.iter().enumerate() {
             let share = drawn.iter().filter(|d| **d == id as u32).count() as f32 / n as f32;
-            assert!((share - logit.exp() / total).abs() < 0.015, "token {id}: {share}");
+            assert!(
+                (share - logit.exp() / total).abs() < 0.015,
+                "token {id}: {share}"
+            );
         }
     }
 
     #[test]
     fn top_p_top_k_and_min_p_leave_out_the_unlikely() {
         let only = |sampling: Sampling, allowed: &[u32]| {
-            assert!(draws(Sampling { seed: Some(3), ..sampling }, 2000).iter().all(|id| allowed.contains(id)));
+            assert!(
+                draws(
+                    Sampling {
+                        seed: Some(3),
+                        ..sampling
+                    },
+                    2000
+                )
+                .iter()
+                .all(|id| allowed.contains(id))
+            );
         };
-        only(Sampling { top_p: 0.5, ..Sampling::default() }, &[1, 4]);
-        only(Sampling { top_p: 0.0, ..Sampling::default() }, &[1]);
-        only(Sampling { top_k: 3, ..Sampling::default() }, &[1, 2, 4]);
-        only(Sampling { min_p: 0.5, ..Sampling::default() }, &[1, 4]);
+        only(
+            Sampling {
+                top_p: 0.5,
+                ..Sampling::default()
+            },
+            &[1, 4],
+        );
+        only(
+            Sampling {
+                top_p: 0.0,
+                ..Sampling::default()
+            },
+            &[1],
+        );
+        only(
+            Sampling {
+                top_k: 3,
+                ..Sampling::default()
+            },
+            &[1, 2, 4],
+        );
+        only(
+            Sampling {
+                min_p: 0.5,
+                ..Sampling::default()
+            },
+            &[1, 4],
+        );
     }
 
     #[test]
     fn penalties_discourage_repetition_and_bias_decides() {
-        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
-        assert_eq!(draws(Sampling { presence_penalty: 0.5, ..greedy.clone() }, 3), [1, 4, 1]);
-        assert_eq!(draws(Sampling { frequency_penalty: 0.5, ..greedy.clone() }, 4), [1, 4, 1, 4]);
-        assert_eq!(draws(Sampling { bias: vec![(3, 100.0), (99, 1.0)], ..greedy }, 1), [3]);
+        let greedy = Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        };
+        assert_eq!(
+            draws(
+                Sampling {
+                    presence_penalty: 0.5,
+                    ..greedy.clone()
+                },
+                3
+            ),
+            [1, 4, 1]
+        );
+        assert_eq!(
+            draws(
+                Sampling {
+                    frequency_penalty: 0.5,
+                    ..greedy.clone()
+                },
+                4
+            ),
+            [1, 4, 1, 4]
+        );
+        assert_eq!(
+            draws(
+                Sampling {
+                    bias: vec![(3, 100.0), (99, 1.0)],
+                    ..greedy
+                },
+                1
+            ),
+            [3]
+        );
     }
 
     #[test]
     fn log_probabilities_are_the_models_own() {
-        let mut sampler = Sampler::new(Sampling { temperature: 0.0, logprobs: Some(2), ..Sampling::default() });
+        let mut sampler = Sampler::new(Sampling {
+            temperature: 0.0,
+            logprobs: Some(2),
+            ..Sampling::default()
+        });
         let choice = sampler.choose(LOGITS, &[1]);
         let total: f32 = LOGITS.iter().map(|l| l.exp()).sum();
         assert!((choice.logprob.unwrap() - (1.9f32.exp() / total).ln()).abs() < 1e-5);
@@ -230,7 +334,12 @@ mod tests {
     #[test]
     fn logits_that_are_no_numbers_do_not_panic() {
         for temperature in [0.0, 1.0] {
-            let mut sampler = Sampler::new(Sampling { temperature, seed: Some(1), logprobs: Some(3), ..Sampling::default() });
+            let mut sampler = Sampler::new(Sampling {
+                temperature,
+                seed: Some(1),
+                logprobs: Some(3),
+                ..Sampling::default()
+            });
             assert!((sampler.choose(&[f32::NAN; 5], &[]).id as usize) < 5);
             assert!((sampler.choose(&[f32::NEG_INFINITY; 5], &[0]).id as usize) < 5);
         }

@@ -14,7 +14,10 @@ pub struct StopMatcher {
 impl StopMatcher {
     /// `stops` must not contain empty strings.
     pub fn new(stops: Vec<String>) -> Self {
-        Self { stops, held: String::new() }
+        Self {
+            stops,
+            held: String::new(),
+        }
     }
 
     /// Adds text; returns what may be shown, and whether a stop string was met (it is not shown).
@@ -23,7 +26,12 @@ impl StopMatcher {
             return (text.to_owned(), false);
         }
         self.held.push_str(text);
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+        if let Some(at) = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop.as_str()))
+            .min()
+        {
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);
         }
@@ -32,7 +40,11 @@ impl StopMatcher {
             .held
             .char_indices()
             .map(|(at, _)| at)
-            .find(|at| self.stops.iter().any(|stop| stop.starts_with(&self.held[*at..])))
+            .find(|at| {
+                self.stops
+                    .iter()
+                    .any(|stop| stop.starts_with(&self.held[*at..]))
+            })
             .unwrap_or(self.held.len());
         let rest = self.held.split_off(keep);
         (std::mem::replace(&mut self.held, rest), false)
@@ -63,8 +75,14 @@ mod tests {
 
     #[test]
     fn stops_across_pieces() {
-        assert_eq!(run(&["END"], &["abc E", "N", "D def"]), ("abc ".into(), true));
-        assert_eq!(run(&["END"], &["abc E", "NE", "END"]), ("abc ENE".into(), true));
+        assert_eq!(
+            run(&["END"], &["abc E", "N", "D def"]),
+            ("abc ".into(), true)
+        );
+        assert_eq!(
+            run(&["END"], &["abc E", "NE", "END"]),
+            ("abc ENE".into(), true)
+        );
         assert_eq!(run(&["END"], &["abc E", "N"]), ("abc EN".into(), false));
     }
 

@@ -69,7 +69,11 @@ pub struct UpstreamOptions {
 
 impl Default for UpstreamOptions {
     fn default() -> Self {
-        Self { max_active: 64, head_timeout: HEAD_TIMEOUT, idle_timeout: IDLE_TIMEOUT }
+        Self {
+            max_active: 64,
+            head_timeout: HEAD_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+        }
     }
 }
 
@@ -95,18 +99,28 @@ struct Failure {
 
 impl Failure {
     fn new(status: u16, message: &str) -> Self {
-        Self { status, message: message.to_owned() }
+        Self {
+            status,
+            message: message.to_owned(),
+        }
     }
 }
 
 impl HttpUpstream {
     /// An upstream at `url` (`http://host:port`, optionally with a path prefix), not contacted yet.
     pub fn new(url: &str, options: UpstreamOptions) -> Result<Self, UpstreamUrlError> {
-        let refuse = |problem: &str| UpstreamUrlError { url: url.to_owned(), problem: problem.to_owned() };
+        let refuse = |problem: &str| UpstreamUrlError {
+            url: url.to_owned(),
+            problem: problem.to_owned(),
+        };
         let uri: Uri = url.parse().map_err(|_| refuse("it is not a URL"))?;
         match uri.scheme_str() {
             Some("http") => {}
-            Some("https") => return Err(refuse("https is not supported; the server should be on this machine")),
+            Some("https") => {
+                return Err(refuse(
+                    "https is not supported; the server should be on this machine",
+                ));
+            }
             _ => return Err(refuse("it has no scheme")),
         }
         let authority = uri.authority().ok_or_else(|| refuse("it names no host"))?;
@@ -126,14 +140,26 @@ impl HttpUpstream {
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(options.max_active)
             .build(connector);
-        Ok(Self { inner: Arc::new(Inner { client, base, options, models: RwLock::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                client,
+                base,
+                options,
+                models: RwLock::default(),
+            }),
+        })
     }
 
     /// Asks the server for its models and remembers them.
     pub async fn discover(&self) -> Result<Vec<ModelInfo>, String> {
         let models = tokio::time::timeout(HEALTH_TIMEOUT, self.inner.list())
             .await
-            .map_err(|_| format!("the inference server did not answer within {} s", HEALTH_TIMEOUT.as_secs()))??;
+            .map_err(|_| {
+                format!(
+                    "the inference server did not answer within {} s",
+                    HEALTH_TIMEOUT.as_secs()
+                )
+            })??;
         *self.inner.models.write().unwrap_or_else(|e| e.into_inner()) = models.clone();
         Ok(models)
     }
@@ -149,18 +175,28 @@ impl Inner {
             "the inference server cannot be reached".to_owned()
         })?;
         if !response.status().is_success() {
-            return Err(format!("the inference server answered {} to GET /v1/models", response.status()));
+            return Err(format!(
+                "the inference server answered {} to GET /v1/models",
+                response.status()
+            ));
         }
         let body = Limited::new(response.into_body(), MAX_MODELS_BYTES)
             .collect()
             .await
             .map_err(|_| "the inference server's list of models is broken or too long".to_owned())?
             .to_bytes();
-        models(&body).ok_or_else(|| "the inference server's list of models is not what OpenAI's API gives".to_owned())
+        models(&body).ok_or_else(|| {
+            "the inference server's list of models is not what OpenAI's API gives".to_owned()
+        })
     }
 
     fn request(&self, req: HttpRequest) -> Result<Request<Full<Bytes>>, Failure> {
-        let bad = || Failure::new(400, "the request cannot be passed on: bad method, URL or header");
+        let bad = || {
+            Failure::new(
+                400,
+                "the request cannot be passed on: bad method, URL or header",
+            )
+        };
         if !req.url.starts_with('/') {
             return Err(bad());
         }
@@ -168,18 +204,29 @@ impl Inner {
             .method(Method::from_bytes(req.method.as_bytes()).map_err(|_| bad())?)
             .uri(format!("{}{}", self.base, req.url));
         let headers = request.headers_mut().ok_or_else(bad)?;
-        let dropped = named_by_connection(req.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+        let dropped =
+            named_by_connection(req.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())));
         for (name, value) in &req.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
-            if name == header::HOST || hop_by_hop(name.as_str()) || dropped.iter().any(|d| d == name.as_str()) {
+            if name == header::HOST
+                || hop_by_hop(name.as_str())
+                || dropped.iter().any(|d| d == name.as_str())
+            {
                 continue;
             }
-            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad())?);
+            headers.append(
+                name,
+                HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad())?,
+            );
         }
         request.body(Full::new(req.body)).map_err(|_| bad())
     }
 
-    async fn pass(&self, req: HttpRequest, out: &mpsc::Sender<BackendEvent>) -> Result<(), Failure> {
+    async fn pass(
+        &self,
+        req: HttpRequest,
+        out: &mpsc::Sender<BackendEvent>,
+    ) -> Result<(), Failure> {
         let request = self.request(req)?;
         let answer = tokio::time::timeout(self.options.head_timeout, self.client.request(request));
         let response: Response<Incoming> = tokio::select! {
@@ -196,12 +243,23 @@ impl Inner {
         };
         let (parts, mut body) = response.into_parts();
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let all: Vec<(String, String)> = parts.headers.iter().map(|(n, v)| (n.as_str().to_owned(), text(v))).collect();
+        let all: Vec<(String, String)> = parts
+            .headers
+            .iter()
+            .map(|(n, v)| (n.as_str().to_owned(), text(v)))
+            .collect();
         let dropped = named_by_connection(all.iter().map(|(n, v)| (n.as_str(), v.as_str())));
-        let headers = all.into_iter().filter(|(n, _)| !hop_by_hop(n) && !dropped.contains(n)).collect();
+        let headers = all
+            .into_iter()
+            .filter(|(n, _)| !hop_by_hop(n) && !dropped.contains(n))
+            .collect();
         let head = BackendEvent::Head {
             status: parts.status.as_u16(),
-            reason: parts.status.canonical_reason().unwrap_or("Unknown").to_owned(),
+            reason: parts
+                .status
+                .canonical_reason()
+                .unwrap_or("Unknown")
+                .to_owned(),
             headers,
         };
         if out.send(head).await.is_err() {
@@ -214,7 +272,12 @@ impl Inner {
                 frame = tokio::time::timeout(self.options.idle_timeout, body.frame()) => frame,
             };
             let event = match frame {
-                Err(_) => return Err(Failure::new(504, "the inference server stopped in the middle of an answer")),
+                Err(_) => {
+                    return Err(Failure::new(
+                        504,
+                        "the inference server stopped in the middle of an answer",
+                    ));
+                }
                 Ok(None) => BackendEvent::End,
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => BackendEvent::Body(data),
@@ -223,7 +286,10 @@ impl Inner {
                 },
                 Ok(Some(Err(error))) => {
                     tracing::warn!(base = %self.base, error = %chain(&error), "upstream body broke");
-                    return Err(Failure::new(502, "the inference server broke off in the middle of an answer"));
+                    return Err(Failure::new(
+                        502,
+                        "the inference server broke off in the middle of an answer",
+                    ));
                 }
             };
             let end = event == BackendEvent::End;
@@ -253,7 +319,11 @@ impl Backend for HttpUpstream {
     }
 
     fn models(&self) -> Vec<ModelInfo> {
-        self.inner.models.read().unwrap_or_else(|e| e.into_inner()).clone()
+        self.inner
+            .models
+            .read()
+            .unwrap_or_else(|e| e.into_inner())
+            .clone()
     }
 
     fn max_active(&self) -> usize {
@@ -284,7 +354,12 @@ fn models(body: &[u8]) -> Option<Vec<ModelInfo>> {
     json.get("data")?
         .as_array()?
         .iter()
-        .map(|model| Some(ModelInfo { id: model.get("id")?.as_str()?.to_owned(), context_length: length(model) }))
+        .map(|model| {
+            Some(ModelInfo {
+                id: model.get("id")?.as_str()?.to_owned(),
+                context_length: length(model),
+            })
+        })
         .collect()
 }
 

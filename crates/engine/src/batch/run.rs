@@ -38,7 +38,16 @@ impl Runner {
         queue: mpsc::Receiver<Submitted>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { decoder, text, capacity, queue, counters, active: Vec::new(), next: None, reserved: 0 }
+        Self {
+            decoder,
+            text,
+            capacity,
+            queue,
+            counters,
+            active: Vec::new(),
+            next: None,
+            reserved: 0,
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -59,10 +68,12 @@ impl Runner {
                 Some(submitted) => submitted,
                 None => match self.queue.try_recv() {
                     Ok(submitted) => submitted,
-                    Err(mpsc::error::TryRecvError::Empty) if self.active.is_empty() => match self.queue.blocking_recv() {
-                        Some(submitted) => submitted,
-                        None => return false,
-                    },
+                    Err(mpsc::error::TryRecvError::Empty) if self.active.is_empty() => {
+                        match self.queue.blocking_recv() {
+                            Some(submitted) => submitted,
+                            None => return false,
+                        }
+                    }
                     Err(mpsc::error::TryRecvError::Empty) => break,
                     Err(mpsc::error::TryRecvError::Disconnected) => return !self.active.is_empty(),
                 },
@@ -73,18 +84,31 @@ impl Runner {
             }
             let prompt = submitted.job.prompt.len();
             if prompt == 0 || prompt >= self.capacity.context || submitted.job.max_tokens == 0 {
-                let problem = format!("a job has {prompt} prompt tokens and {} to generate", submitted.job.max_tokens);
-                let _ = submitted.events.try_send((submitted.index, Event::Failed(problem)));
+                let problem = format!(
+                    "a job has {prompt} prompt tokens and {} to generate",
+                    submitted.job.max_tokens
+                );
+                let _ = submitted
+                    .events
+                    .try_send((submitted.index, Event::Failed(problem)));
                 continue;
             }
-            let need = prompt.saturating_add(submitted.job.max_tokens).min(self.capacity.context);
+            let need = prompt
+                .saturating_add(submitted.job.max_tokens)
+                .min(self.capacity.context);
             if self.reserved + need > self.capacity.cache_tokens {
                 self.next = Some(submitted);
                 break;
             }
             self.reserved += need;
             let Submitted { job, index, events } = submitted;
-            self.active.push(Sequence::new(job, index, events, self.decoder.config(), need));
+            self.active.push(Sequence::new(
+                job,
+                index,
+                events,
+                self.decoder.config(),
+                need,
+            ));
         }
         self.publish();
         true
@@ -95,11 +119,16 @@ impl Runner {
         let now = Instant::now();
         let before = self.active.len();
         self.drop_where(|s| s.abandoned(now));
-        self.counters.cancelled.fetch_add((before - self.active.len()) as u64, Ordering::Relaxed);
+        self.counters
+            .cancelled
+            .fetch_add((before - self.active.len()) as u64, Ordering::Relaxed);
 
         let mut budget = PREFILL_PER_STEP;
-        let choices: Vec<usize> =
-            self.active.iter().map(|s| self.active.iter().filter(|o| s.same_reader(o)).count()).collect();
+        let choices: Vec<usize> = self
+            .active
+            .iter()
+            .map(|s| self.active.iter().filter(|o| s.same_reader(o)).count())
+            .collect();
         let mut taking_part = Vec::with_capacity(self.active.len());
         for (i, (sequence, choices)) in self.active.iter_mut().zip(choices).enumerate() {
             let tokens = sequence.waiting().min(PREFILL_CHUNK);
@@ -122,7 +151,10 @@ impl Runner {
                 chunks.push(Chunk { tokens, cache });
             }
         }
-        let logits = self.decoder.step(&mut chunks).and_then(|logits: Tensor| logits.to_vec2::<f32>());
+        let logits = self
+            .decoder
+            .step(&mut chunks)
+            .and_then(|logits: Tensor| logits.to_vec2::<f32>());
         drop(chunks);
         self.counters.steps.fetch_add(1, Ordering::Relaxed);
         let logits = match logits {
@@ -143,7 +175,9 @@ impl Runner {
             let sampled = *tokens == sequence.waiting();
             let first = sequence.cache.len() - tokens < sequence.prompt_len();
             if first {
-                self.counters.prompt.fetch_add(*tokens as u64, Ordering::Relaxed);
+                self.counters
+                    .prompt
+                    .fetch_add(*tokens as u64, Ordering::Relaxed);
             }
             if sampled {
                 self.counters.generated.fetch_add(1, Ordering::Relaxed);
@@ -165,12 +199,18 @@ impl Runner {
     }
 
     fn drop_where(&mut self, gone: impl Fn(&Sequence) -> bool) {
-        let places: Vec<usize> = (0..self.active.len()).filter(|i| gone(&self.active[*i])).collect();
+        let places: Vec<usize> = (0..self.active.len())
+            .filter(|i| gone(&self.active[*i]))
+            .collect();
         self.drop_at(&places);
     }
 
     fn publish(&self) {
-        self.counters.active.store(self.active.len(), Ordering::Relaxed);
-        self.counters.reserved.store(self.reserved, Ordering::Relaxed);
+        self.counters
+            .active
+            .store(self.active.len(), Ordering::Relaxed);
+        self.counters
+            .reserved
+            .store(self.reserved, Ordering::Relaxed);
     }
 }

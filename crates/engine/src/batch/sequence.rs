@@ -35,7 +35,13 @@ pub(super) struct Sequence {
 
 impl Sequence {
     /// `reserved` covers the prompt and all that may be generated.
-    pub(super) fn new(job: Job, index: usize, events: Events, config: &ModelConfig, reserved: usize) -> Self {
+    pub(super) fn new(
+        job: Job,
+        index: usize,
+        events: Events,
+        config: &ModelConfig,
+        reserved: usize,
+    ) -> Self {
         let max_tokens = reserved - job.prompt.len();
         Self {
             cache: KvCache::new(config, reserved),
@@ -75,7 +81,11 @@ impl Sequence {
 
     /// Nobody listens, or nobody reads.
     pub(super) fn abandoned(&self, now: Instant) -> bool {
-        self.broken || self.events.is_closed() || self.stalled.is_some_and(|since| now.duration_since(since) > STALL_LIMIT)
+        self.broken
+            || self.events.is_closed()
+            || self
+                .stalled
+                .is_some_and(|since| now.duration_since(since) > STALL_LIMIT)
     }
 
     /// Whether there is room for the events of a step: a last piece and the end. Shared by the choices of one
@@ -101,7 +111,11 @@ impl Sequence {
             self.pending.drain(..ran);
             return false;
         }
-        let banned: &[u32] = if self.generated < self.min_tokens { &self.end_tokens } else { &[] };
+        let banned: &[u32] = if self.generated < self.min_tokens {
+            &self.end_tokens
+        } else {
+            &[]
+        };
         let choice = self.sampler.choose(logits, banned);
         self.generated += 1;
         self.pending.clear();
@@ -110,13 +124,20 @@ impl Sequence {
             return self.finish(FinishReason::Stop, String::new(), text);
         }
         if let Some(logprob) = choice.logprob {
-            self.logprobs.push(TokenLogprob { id: choice.id, logprob, top: choice.top });
+            self.logprobs.push(TokenLogprob {
+                id: choice.id,
+                logprob,
+                top: choice.top,
+            });
         }
         let new = self.detokenizer.push(text, choice.id);
         let (shown, stopped) = self.stops.push(&new);
         if stopped {
             self.piece(shown);
-            self.send(Event::Finished { reason: FinishReason::Stop, completion_tokens: self.generated });
+            self.send(Event::Finished {
+                reason: FinishReason::Stop,
+                completion_tokens: self.generated,
+            });
             return true;
         }
         if self.generated >= self.max_tokens {
@@ -139,7 +160,10 @@ impl Sequence {
             shown += &self.stops.finish();
         }
         self.piece(shown);
-        self.send(Event::Finished { reason, completion_tokens: self.generated });
+        self.send(Event::Finished {
+            reason,
+            completion_tokens: self.generated,
+        });
         true
     }
 

@@ -56,7 +56,7 @@ impl Weights {
     }
 
     /// Removes and returns a tensor, checking its shape.
-    pub(super) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, EngineError> {
         match self.tensors.remove(name) {
             Some(tensor) if tensor.dims() == shape => Ok(tensor),
             found => Err(EngineError::Tensor {

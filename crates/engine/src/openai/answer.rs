@@ -88,8 +88,18 @@ impl Envelope<'_> {
     }
 
     /// More text. `offset` is the length of the text so far, for the old endpoint's `text_offset`.
-    pub(super) fn piece(&self, index: usize, text: &str, logprobs: &[TokenLogprob], offset: &mut usize) -> Value {
-        let logprobs = if logprobs.is_empty() { Value::Null } else { self.logprobs(logprobs, offset) };
+    pub(super) fn piece(
+        &self,
+        index: usize,
+        text: &str,
+        logprobs: &[TokenLogprob],
+        offset: &mut usize,
+    ) -> Value {
+        let logprobs = if logprobs.is_empty() {
+            Value::Null
+        } else {
+            self.logprobs(logprobs, offset)
+        };
         self.chunk(match self.kind {
             Kind::Chat => json!({"index": index, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": null}),
             Kind::Completion => json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": null}),
@@ -100,8 +110,12 @@ impl Envelope<'_> {
     pub(super) fn finish(&self, index: usize, finish: FinishReason) -> Value {
         let finish = reason(finish);
         self.chunk(match self.kind {
-            Kind::Chat => json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": finish}),
-            Kind::Completion => json!({"index": index, "text": "", "logprobs": null, "finish_reason": finish}),
+            Kind::Chat => {
+                json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": finish})
+            }
+            Kind::Completion => {
+                json!({"index": index, "text": "", "logprobs": null, "finish_reason": finish})
+            }
         })
     }
 
@@ -140,7 +154,11 @@ impl Envelope<'_> {
     fn logprobs(&self, tokens: &[TokenLogprob], offset: &mut usize) -> Value {
         let entry = |id: u32, logprob: f32| {
             let bytes = self.text.token_bytes(id);
-            (String::from_utf8_lossy(&bytes).into_owned(), finite(logprob), bytes)
+            (
+                String::from_utf8_lossy(&bytes).into_owned(),
+                finite(logprob),
+                bytes,
+            )
         };
         match self.kind {
             Kind::Chat => {
@@ -152,14 +170,19 @@ impl Envelope<'_> {
                     .iter()
                     .map(|t| {
                         let mut one = object(t.id, t.logprob);
-                        one["top_logprobs"] = t.top.iter().map(|(id, logprob)| object(*id, *logprob)).collect();
+                        one["top_logprobs"] = t
+                            .top
+                            .iter()
+                            .map(|(id, logprob)| object(*id, *logprob))
+                            .collect();
                         one
                     })
                     .collect();
                 json!({"content": content, "refusal": null})
             }
             Kind::Completion => {
-                let (mut words, mut logprobs, mut tops, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+                let (mut words, mut logprobs, mut tops, mut offsets) =
+                    (Vec::new(), Vec::new(), Vec::new(), Vec::new());
                 for t in tokens {
                     let (token, logprob, _) = entry(t.id, t.logprob);
                     offsets.push(*offset);
@@ -184,5 +207,9 @@ impl Envelope<'_> {
 
 /// JSON has no infinity; OpenAI writes -9999 for the impossible.
 fn finite(logprob: f32) -> f32 {
-    if logprob.is_finite() { logprob } else { -9999.0 }
+    if logprob.is_finite() {
+        logprob
+    } else {
+        -9999.0
+    }
 }

@@ -23,12 +23,21 @@ impl ApiError {
     /// A member with a wrong value: 400.
     pub fn invalid(param: &str, message: impl Into<String>) -> Self {
         let param = (!param.is_empty()).then(|| param.to_owned());
-        Self { status: 400, message: message.into(), kind: "invalid_request_error", param, code: Some("invalid_value") }
+        Self {
+            status: 400,
+            message: message.into(),
+            kind: "invalid_request_error",
+            param,
+            code: Some("invalid_value"),
+        }
     }
 
     /// Something OpenAI has and this engine has not: 400.
     pub fn unsupported(param: &str, message: impl Into<String>) -> Self {
-        Self { code: Some("unsupported_parameter"), ..Self::invalid(param, message) }
+        Self {
+            code: Some("unsupported_parameter"),
+            ..Self::invalid(param, message)
+        }
     }
 
     /// The prompt leaves no room for an answer: 400.
@@ -38,7 +47,10 @@ impl ApiError {
              prompt to at most {} tokens.",
             context - 1
         );
-        Self { code: Some("context_length_exceeded"), ..Self::invalid(param, message) }
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::invalid(param, message)
+        }
     }
 
     /// Another model than the one served: 404.
@@ -56,17 +68,35 @@ impl ApiError {
 
     /// No such path (404) or another method (405).
     pub fn unknown_url(status: u16, message: String) -> Self {
-        Self { status, message, kind: "invalid_request_error", param: None, code: None }
+        Self {
+            status,
+            message,
+            kind: "invalid_request_error",
+            param: None,
+            code: None,
+        }
     }
 
     /// The queue is full or the engine has stopped: 503; trying again may help.
     pub fn overloaded(message: String) -> Self {
-        Self { status: 503, message, kind: "server_error", param: None, code: Some("overloaded") }
+        Self {
+            status: 503,
+            message,
+            kind: "server_error",
+            param: None,
+            code: Some("overloaded"),
+        }
     }
 
     /// The engine failed: 500.
     pub fn internal(message: String) -> Self {
-        Self { status: 500, message, kind: "server_error", param: None, code: Some("engine_failure") }
+        Self {
+            status: 500,
+            message,
+            kind: "server_error",
+            param: None,
+            code: Some("engine_failure"),
+        }
     }
 
     /// The error object.
@@ -79,16 +109,27 @@ impl ApiError {
 
     /// The complete response.
     pub(crate) fn events(&self) -> [BackendEvent; 3] {
-        [head(self.status, "application/json"), BackendEvent::Body(self.body()), BackendEvent::End]
+        [
+            head(self.status, "application/json"),
+            BackendEvent::Body(self.body()),
+            BackendEvent::End,
+        ]
     }
 }
 
 /// A response head.
 pub(crate) fn head(status: u16, content_type: &str) -> BackendEvent {
-    let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Unknown");
+    let reason = http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|s| s.canonical_reason())
+        .unwrap_or("Unknown");
     let mut headers = vec![("content-type".to_owned(), content_type.to_owned())];
     if content_type.starts_with("text/event-stream") {
         headers.push(("cache-control".to_owned(), "no-cache".to_owned()));
     }
-    BackendEvent::Head { status, reason: reason.to_owned(), headers }
+    BackendEvent::Head {
+        status,
+        reason: reason.to_owned(),
+        headers,
+    }
 }

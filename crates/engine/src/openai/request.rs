@@ -72,7 +72,12 @@ impl Parsed {
         match fields.get("model") {
             Some(Value::String(model)) if model == limits.model => {}
             Some(Value::String(model)) => return Err(ApiError::unknown_model(model)),
-            _ => return Err(ApiError::invalid("model", "`model` must be a string and is required.")),
+            _ => {
+                return Err(ApiError::invalid(
+                    "model",
+                    "`model` must be a string and is required.",
+                ));
+            }
         }
         refuse_unsupported(kind, &fields)?;
         let (prompts, param) = match kind {
@@ -81,16 +86,29 @@ impl Parsed {
         };
         for prompt in &prompts {
             if prompt.len() >= limits.context {
-                return Err(ApiError::context_length(limits.context, prompt.len(), param));
+                return Err(ApiError::context_length(
+                    limits.context,
+                    prompt.len(),
+                    param,
+                ));
             }
         }
         let n = fields.integer("n", 1, MAX_CHOICES as u64)?.unwrap_or(1) as usize;
         if prompts.len() * n > MAX_CHOICES {
-            let problem = format!("{} prompts with `n` {n} make more than {MAX_CHOICES} answers.", prompts.len());
+            let problem = format!(
+                "{} prompts with `n` {n} make more than {MAX_CHOICES} answers.",
+                prompts.len()
+            );
             return Err(ApiError::invalid("n", problem));
         }
-        if fields.integer("best_of", 0, u64::MAX)?.is_some_and(|best| best as usize > n) {
-            return Err(ApiError::unsupported("best_of", "`best_of` greater than `n` is not supported."));
+        if fields
+            .integer("best_of", 0, u64::MAX)?
+            .is_some_and(|best| best as usize > n)
+        {
+            return Err(ApiError::unsupported(
+                "best_of",
+                "`best_of` greater than `n` is not supported.",
+            ));
         }
         let sampling = sampling(kind, &fields, limits)?;
         let max_tokens = max_tokens(kind, &fields)?.unwrap_or(usize::MAX);
@@ -105,14 +123,27 @@ impl Parsed {
                 prompt: prompt.clone(),
                 max_tokens: max_tokens.min(limits.context - prompt.len()),
                 min_tokens,
-                end_tokens: if ignore_eos { Vec::new() } else { limits.end_tokens.to_vec() },
+                end_tokens: if ignore_eos {
+                    Vec::new()
+                } else {
+                    limits.end_tokens.to_vec()
+                },
                 stops: stops.clone(),
                 // The choices of a seeded request differ, and are the same again next time.
-                sampling: Sampling { seed: sampling.seed.map(|s| s.wrapping_add(i as u64)), ..sampling.clone() },
+                sampling: Sampling {
+                    seed: sampling.seed.map(|s| s.wrapping_add(i as u64)),
+                    ..sampling.clone()
+                },
             })
             .collect();
         let (stream, include_usage) = streaming(&fields)?;
-        Ok(Self { kind, jobs, prompt_tokens: prompts.iter().map(Vec::len).sum(), stream, include_usage })
+        Ok(Self {
+            kind,
+            jobs,
+            prompt_tokens: prompts.iter().map(Vec::len).sum(),
+            stream,
+            include_usage,
+        })
     }
 }
 
@@ -125,13 +156,25 @@ impl<'a> Fields<'a> {
     }
 
     fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
-        self.get(name).map(|v| v.as_bool().ok_or_else(|| wrong(name, "true or false", v))).transpose()
+        self.get(name)
+            .map(|v| v.as_bool().ok_or_else(|| wrong(name, "true or false", v)))
+            .transpose()
     }
 
     fn integer(&self, name: &str, min: u64, max: u64) -> Result<Option<u64>, ApiError> {
-        let expected = || if max == u64::MAX { format!("an integer of at least {min}") } else { format!("an integer from {min} to {max}") };
+        let expected = || {
+            if max == u64::MAX {
+                format!("an integer of at least {min}")
+            } else {
+                format!("an integer from {min} to {max}")
+            }
+        };
         self.get(name)
-            .map(|v| v.as_u64().filter(|n| (min..=max).contains(n)).ok_or_else(|| wrong(name, &expected(), v)))
+            .map(|v| {
+                v.as_u64()
+                    .filter(|n| (min..=max).contains(n))
+                    .ok_or_else(|| wrong(name, &expected(), v))
+            })
             .transpose()
     }
 
@@ -139,7 +182,9 @@ impl<'a> Fields<'a> {
         self.get(name)
             .map(|v| {
                 let number = v.as_f64().filter(|x| (min..=max).contains(x));
-                number.map(|x| x as f32).ok_or_else(|| wrong(name, &format!("a number from {min} to {max}"), v))
+                number
+                    .map(|x| x as f32)
+                    .ok_or_else(|| wrong(name, &format!("a number from {min} to {max}"), v))
             })
             .transpose()
     }
@@ -157,52 +202,110 @@ fn wrong(name: &str, expected: &str, found: &Value) -> ApiError {
 
 /// Members that would change the answer and are not implemented must not be dropped silently.
 fn refuse_unsupported(kind: Kind, fields: &Fields<'_>) -> Result<(), ApiError> {
-    for name in ["functions", "function_call", "audio", "suffix", "prompt_logprobs", "guided_json"] {
+    for name in [
+        "functions",
+        "function_call",
+        "audio",
+        "suffix",
+        "prompt_logprobs",
+        "guided_json",
+    ] {
         if fields.get(name).is_some() {
-            return Err(ApiError::unsupported(name, format!("`{name}` is not supported by this engine.")));
+            return Err(ApiError::unsupported(
+                name,
+                format!("`{name}` is not supported by this engine."),
+            ));
         }
     }
     if fields.boolean("echo")? == Some(true) {
-        return Err(ApiError::unsupported("echo", "`echo` is not supported by this engine."));
+        return Err(ApiError::unsupported(
+            "echo",
+            "`echo` is not supported by this engine.",
+        ));
     }
     if let Some(format) = fields.get("response_format")
         && format.get("type").and_then(Value::as_str) != Some("text")
     {
-        return Err(ApiError::unsupported("response_format", "Only `response_format` {\"type\": \"text\"} is supported by this engine."));
+        return Err(ApiError::unsupported(
+            "response_format",
+            "Only `response_format` {\"type\": \"text\"} is supported by this engine.",
+        ));
     }
     if let Some(modalities) = fields.get("modalities")
-        && modalities.as_array().is_none_or(|list| list.iter().any(|m| m != "text"))
+        && modalities
+            .as_array()
+            .is_none_or(|list| list.iter().any(|m| m != "text"))
     {
-        return Err(ApiError::unsupported("modalities", "Only the modality \"text\" is supported by this engine."));
+        return Err(ApiError::unsupported(
+            "modalities",
+            "Only the modality \"text\" is supported by this engine.",
+        ));
     }
     let choice = fields.get("tool_choice");
     if choice.is_some_and(|choice| choice != "none" && choice != "auto") {
-        return Err(ApiError::unsupported("tool_choice", "Only `tool_choice` \"auto\" or \"none\" is supported by this engine."));
+        return Err(ApiError::unsupported(
+            "tool_choice",
+            "Only `tool_choice` \"auto\" or \"none\" is supported by this engine.",
+        ));
     }
     if kind == Kind::Completion && fields.get("tools").is_some() {
-        return Err(ApiError::unsupported("tools", "`tools` belong to chat requests."));
+        return Err(ApiError::unsupported(
+            "tools",
+            "`tools` belong to chat requests.",
+        ));
     }
     Ok(())
 }
 
-fn chat_prompt(fields: &Fields<'_>, text: &Text, template: Option<&ChatTemplate>) -> Result<Vec<u32>, ApiError> {
+fn chat_prompt(
+    fields: &Fields<'_>,
+    text: &Text,
+    template: Option<&ChatTemplate>,
+) -> Result<Vec<u32>, ApiError> {
     let template = template.ok_or_else(|| {
-        ApiError::unsupported("messages", "This model has no chat template; use /v1/completions.")
+        ApiError::unsupported(
+            "messages",
+            "This model has no chat template; use /v1/completions.",
+        )
     })?;
     let messages = match fields.get("messages") {
         Some(Value::Array(list)) if !list.is_empty() && list.len() <= MAX_MESSAGES => list,
         Some(Value::Array(list)) => {
-            return Err(ApiError::invalid("messages", format!("`messages` must have 1 to {MAX_MESSAGES} entries; found {}.", list.len())));
+            return Err(ApiError::invalid(
+                "messages",
+                format!(
+                    "`messages` must have 1 to {MAX_MESSAGES} entries; found {}.",
+                    list.len()
+                ),
+            ));
         }
-        _ => return Err(ApiError::invalid("messages", "`messages` must be an array and is required.")),
+        _ => {
+            return Err(ApiError::invalid(
+                "messages",
+                "`messages` must be an array and is required.",
+            ));
+        }
     };
-    let messages = messages.iter().enumerate().map(|(i, m)| message(i, m)).collect::<Result<Vec<_>, _>>()?;
+    let messages = messages
+        .iter()
+        .enumerate()
+        .map(|(i, m)| message(i, m))
+        .collect::<Result<Vec<_>, _>>()?;
     let tools = match fields.get("tools") {
         Some(Value::Array(list)) if list.is_empty() => None,
-        Some(_) if fields.get("tool_choice").is_some_and(|choice| choice == "none") => None,
+        Some(_)
+            if fields
+                .get("tool_choice")
+                .is_some_and(|choice| choice == "none") =>
+        {
+            None
+        }
         Some(tools @ Value::Array(_)) if template.mentions_tools() => Some(tools),
         Some(Value::Array(_)) => {
-            return Err(ApiError::unsupported("tools", "This model was not made for tools; send the request without `tools`."));
+            return Err(ApiError::unsupported(
+                "tools",
+                "This model was not made for tools; send the request without `tools`.",
+            ));
         }
         Some(other) => return Err(wrong("tools", "an array", other)),
         None => None,
@@ -213,11 +316,25 @@ fn chat_prompt(fields: &Fields<'_>, text: &Text, template: Option<&ChatTemplate>
         None => None,
     };
     let prompt = template
-        .render(&Conversation { messages: &messages, tools, extra })
-        .map_err(|problem| ApiError::invalid("messages", format!("The model's chat template refused the messages: {problem}.")))?;
-    let tokens = text.encode(&prompt, false).map_err(|e| ApiError::invalid("messages", e))?;
+        .render(&Conversation {
+            messages: &messages,
+            tools,
+            extra,
+        })
+        .map_err(|problem| {
+            ApiError::invalid(
+                "messages",
+                format!("The model's chat template refused the messages: {problem}."),
+            )
+        })?;
+    let tokens = text
+        .encode(&prompt, false)
+        .map_err(|e| ApiError::invalid("messages", e))?;
     if tokens.is_empty() {
-        return Err(ApiError::invalid("messages", "The messages give an empty prompt."));
+        return Err(ApiError::invalid(
+            "messages",
+            "The messages give an empty prompt.",
+        ));
     }
     Ok(tokens)
 }
@@ -225,7 +342,9 @@ fn chat_prompt(fields: &Fields<'_>, text: &Text, template: Option<&ChatTemplate>
 /// One message with its content as a string, which is what templates of text models expect.
 fn message(i: usize, message: &Value) -> Result<Value, ApiError> {
     let param = |rest: &str| format!("messages[{i}]{rest}");
-    let Value::Object(fields) = message else { return Err(wrong(&param(""), "an object", message)) };
+    let Value::Object(fields) = message else {
+        return Err(wrong(&param(""), "an object", message));
+    };
     let mut fields = fields.clone();
     match fields.get("role").and_then(Value::as_str) {
         // OpenAI's newer name for the system role, unknown to templates.
@@ -235,54 +354,101 @@ fn message(i: usize, message: &Value) -> Result<Value, ApiError> {
         Some("system" | "user" | "assistant" | "tool") => {}
         _ => {
             let expected = "must be system, developer, user, assistant or tool";
-            return Err(ApiError::invalid(&param(".role"), format!("`{}` {expected}.", param(".role"))));
+            return Err(ApiError::invalid(
+                &param(".role"),
+                format!("`{}` {expected}.", param(".role")),
+            ));
         }
     }
     let content = match fields.get("content") {
         Some(Value::String(text)) => text.clone(),
         None | Some(Value::Null) if fields.contains_key("tool_calls") => String::new(),
         None | Some(Value::Null) => {
-            return Err(ApiError::invalid(&param(".content"), format!("`{}` is required.", param(".content"))));
+            return Err(ApiError::invalid(
+                &param(".content"),
+                format!("`{}` is required.", param(".content")),
+            ));
         }
         Some(Value::Array(parts)) => {
             let mut text = String::new();
             for part in parts {
-                match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str)) {
+                match (
+                    part.get("type").and_then(Value::as_str),
+                    part.get("text").and_then(Value::as_str),
+                ) {
                     (Some("text"), Some(piece)) => text += piece,
-                    _ => return Err(ApiError::unsupported(&param(".content"), "This model takes content parts of type text only.")),
+                    _ => {
+                        return Err(ApiError::unsupported(
+                            &param(".content"),
+                            "This model takes content parts of type text only.",
+                        ));
+                    }
                 }
             }
             text
         }
-        Some(other) => return Err(wrong(&param(".content"), "a string or an array of parts", other)),
+        Some(other) => {
+            return Err(wrong(
+                &param(".content"),
+                "a string or an array of parts",
+                other,
+            ));
+        }
     };
     fields.insert("content".into(), content.into());
     Ok(Value::Object(fields))
 }
 
-fn completion_prompts(fields: &Fields<'_>, text: &Text, limits: &Limits<'_>) -> Result<Vec<Vec<u32>>, ApiError> {
-    let invalid = || ApiError::invalid("prompt", "`prompt` must be a string, an array of strings, an array of token ids, or an array of such arrays.");
+fn completion_prompts(
+    fields: &Fields<'_>,
+    text: &Text,
+    limits: &Limits<'_>,
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    let invalid = || {
+        ApiError::invalid(
+            "prompt",
+            "`prompt` must be a string, an array of strings, an array of token ids, or an array of such arrays.",
+        )
+    };
     let words = |s: &str| -> Result<Vec<u32>, ApiError> {
-        let mut tokens = text.encode(s, true).map_err(|e| ApiError::invalid("prompt", e))?;
+        let mut tokens = text
+            .encode(s, true)
+            .map_err(|e| ApiError::invalid("prompt", e))?;
         if tokens.is_empty() {
             // OpenAI: an empty prompt is the beginning of a new document, which the last end token stands for.
             tokens.extend(limits.end_tokens.last());
         }
-        if tokens.is_empty() { Err(ApiError::invalid("prompt", "`prompt` is empty.")) } else { Ok(tokens) }
+        if tokens.is_empty() {
+            Err(ApiError::invalid("prompt", "`prompt` is empty."))
+        } else {
+            Ok(tokens)
+        }
     };
     let ids = |list: &[Value]| -> Result<Vec<u32>, ApiError> {
         let id = |v: &Value| {
             let id = v.as_u64().ok_or_else(invalid)?;
             if id >= limits.vocab_size as u64 {
-                return Err(ApiError::invalid("prompt", format!("Token id {id} is not below the vocabulary size {}.", limits.vocab_size)));
+                return Err(ApiError::invalid(
+                    "prompt",
+                    format!(
+                        "Token id {id} is not below the vocabulary size {}.",
+                        limits.vocab_size
+                    ),
+                ));
             }
             Ok(id as u32)
         };
-        if list.is_empty() { Err(invalid()) } else { list.iter().map(id).collect() }
+        if list.is_empty() {
+            Err(invalid())
+        } else {
+            list.iter().map(id).collect()
+        }
     };
     match fields.get("prompt") {
         Some(Value::String(s)) => Ok(vec![words(s)?]),
-        Some(Value::Array(list)) if list.first().is_some_and(Value::is_number) => Ok(vec![ids(list)?]),
+        Some(Value::Array(list)) if list.first().is_some_and(Value::is_number) => {
+            Ok(vec![ids(list)?])
+        }
         Some(Value::Array(list)) if !list.is_empty() && list.len() <= MAX_CHOICES => list
             .iter()
             .map(|entry| match entry {
@@ -303,27 +469,45 @@ fn sampling(kind: Kind, fields: &Fields<'_>, limits: &Limits<'_>) -> Result<Samp
             match (fields.boolean("logprobs")?.unwrap_or(false), top) {
                 (true, top) => Some(top.unwrap_or(0) as usize),
                 (false, None | Some(0)) => None,
-                (false, Some(_)) => return Err(ApiError::invalid("top_logprobs", "`top_logprobs` needs `logprobs` to be true.")),
+                (false, Some(_)) => {
+                    return Err(ApiError::invalid(
+                        "top_logprobs",
+                        "`top_logprobs` needs `logprobs` to be true.",
+                    ));
+                }
             }
         }
-        Kind::Completion => fields.integer("logprobs", 0, MAX_COMPLETION_LOGPROBS)?.map(|n| n as usize),
+        Kind::Completion => fields
+            .integer("logprobs", 0, MAX_COMPLETION_LOGPROBS)?
+            .map(|n| n as usize),
     };
     let seed = match fields.get("seed") {
         None => None,
         // Negative seeds are legal in OpenAI's API.
-        Some(v) => Some(v.as_i64().map(|s| s as u64).or_else(|| v.as_u64()).ok_or_else(|| wrong("seed", "an integer", v))?),
+        Some(v) => Some(
+            v.as_i64()
+                .map(|s| s as u64)
+                .or_else(|| v.as_u64())
+                .ok_or_else(|| wrong("seed", "an integer", v))?,
+        ),
     };
     Ok(Sampling {
-        temperature: fields.number("temperature", 0.0, 2.0)?.unwrap_or(own.temperature),
+        temperature: fields
+            .number("temperature", 0.0, 2.0)?
+            .unwrap_or(own.temperature),
         top_p: fields.number("top_p", 0.0, 1.0)?.unwrap_or(own.top_p),
-        top_k: fields.get("top_k").map_or(Ok(own.top_k), |v| match v.as_i64() {
-            // -1 is vLLM's way to say all.
-            Some(-1) => Ok(0),
-            Some(k) if k >= 0 => Ok(k as usize),
-            _ => Err(wrong("top_k", "an integer of at least -1", v)),
-        })?,
+        top_k: fields
+            .get("top_k")
+            .map_or(Ok(own.top_k), |v| match v.as_i64() {
+                // -1 is vLLM's way to say all.
+                Some(-1) => Ok(0),
+                Some(k) if k >= 0 => Ok(k as usize),
+                _ => Err(wrong("top_k", "an integer of at least -1", v)),
+            })?,
         min_p: fields.number("min_p", 0.0, 1.0)?.unwrap_or(own.min_p),
-        frequency_penalty: fields.number("frequency_penalty", -2.0, 2.0)?.unwrap_or(0.0),
+        frequency_penalty: fields
+            .number("frequency_penalty", -2.0, 2.0)?
+            .unwrap_or(0.0),
         presence_penalty: fields.number("presence_penalty", -2.0, 2.0)?.unwrap_or(0.0),
         bias: bias(fields, limits.vocab_size)?,
         seed,
@@ -336,21 +520,41 @@ fn bias(fields: &Fields<'_>, vocab_size: usize) -> Result<Vec<(u32, f32)>, ApiEr
     let map = match fields.get(name) {
         None => return Ok(Vec::new()),
         Some(Value::Object(map)) if map.len() <= MAX_BIAS => map,
-        Some(other) => return Err(wrong(name, &format!("an object of at most {MAX_BIAS} token ids"), other)),
+        Some(other) => {
+            return Err(wrong(
+                name,
+                &format!("an object of at most {MAX_BIAS} token ids"),
+                other,
+            ));
+        }
     };
     map.iter()
         .map(|(id, bias)| {
-            let id = id.parse::<u32>().ok().filter(|id| (*id as usize) < vocab_size);
+            let id = id
+                .parse::<u32>()
+                .ok()
+                .filter(|id| (*id as usize) < vocab_size);
             let bias = bias.as_f64().filter(|b| (-100.0..=100.0).contains(b));
-            id.zip(bias.map(|b| b as f32)).ok_or_else(|| ApiError::invalid(name, "`logit_bias` must map token ids to numbers from -100 to 100."))
+            id.zip(bias.map(|b| b as f32)).ok_or_else(|| {
+                ApiError::invalid(
+                    name,
+                    "`logit_bias` must map token ids to numbers from -100 to 100.",
+                )
+            })
         })
         .collect()
 }
 
 fn max_tokens(kind: Kind, fields: &Fields<'_>) -> Result<Option<usize>, ApiError> {
-    let newer = if kind == Kind::Chat { fields.integer("max_completion_tokens", 1, u64::MAX)? } else { None };
+    let newer = if kind == Kind::Chat {
+        fields.integer("max_completion_tokens", 1, u64::MAX)?
+    } else {
+        None
+    };
     let older = fields.integer("max_tokens", 1, u64::MAX)?;
-    Ok(newer.or(older).map(|n| usize::try_from(n).unwrap_or(usize::MAX)))
+    Ok(newer
+        .or(older)
+        .map(|n| usize::try_from(n).unwrap_or(usize::MAX)))
 }
 
 fn stops(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
@@ -359,12 +563,21 @@ fn stops(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
         Some(Value::String(one)) => vec![one.clone()],
         Some(Value::Array(list)) => list
             .iter()
-            .map(|v| v.as_str().map(str::to_owned).ok_or_else(|| wrong("stop", "a string or an array of strings", v)))
+            .map(|v| {
+                v.as_str()
+                    .map(str::to_owned)
+                    .ok_or_else(|| wrong("stop", "a string or an array of strings", v))
+            })
             .collect::<Result<_, _>>()?,
         Some(other) => return Err(wrong("stop", "a string or an array of strings", other)),
     };
-    if list.len() > MAX_STOPS || list.iter().any(|s| s.is_empty() || s.len() > MAX_STOP_BYTES) {
-        let limits = format!("`stop` must have at most {MAX_STOPS} strings of 1 to {MAX_STOP_BYTES} bytes.");
+    if list.len() > MAX_STOPS
+        || list
+            .iter()
+            .any(|s| s.is_empty() || s.len() > MAX_STOP_BYTES)
+    {
+        let limits =
+            format!("`stop` must have at most {MAX_STOPS} strings of 1 to {MAX_STOP_BYTES} bytes.");
         return Err(ApiError::invalid("stop", limits));
     }
     Ok(list)
@@ -375,7 +588,10 @@ fn streaming(fields: &Fields<'_>) -> Result<(bool, bool), ApiError> {
     let include_usage = match fields.get("stream_options") {
         None => false,
         Some(Value::Object(_)) if !stream => {
-            return Err(ApiError::invalid("stream_options", "`stream_options` needs `stream` to be true."));
+            return Err(ApiError::invalid(
+                "stream_options",
+                "`stream_options` needs `stream` to be true.",
+            ));
         }
         Some(Value::Object(options)) => Fields(options).boolean("include_usage")?.unwrap_or(false),
         Some(other) => return Err(wrong("stream_options", "an object", other)),

@@ -41,7 +41,14 @@ struct Gone;
 /// Answers one request; returns early when nobody listens any more.
 pub(crate) async fn serve(service: Arc<Service>, request: HttpRequest, out: Out) {
     let outcome = match route(&request) {
-        Ok(Route::Models) => one(&out, 200, &json!({"object": "list", "data": [service.model_json()]})).await,
+        Ok(Route::Models) => {
+            one(
+                &out,
+                200,
+                &json!({"object": "list", "data": [service.model_json()]}),
+            )
+            .await
+        }
         Ok(Route::Model(id)) if id == service.name => one(&out, 200, &service.model_json()).await,
         Ok(Route::Model(id)) => refuse(&out, &ApiError::unknown_model(&id)).await,
         Ok(Route::Generate(kind)) => generate(&service, kind, request.body, &out).await,
@@ -74,7 +81,10 @@ fn route(request: &HttpRequest) -> Result<Route, ApiError> {
     if request.method.eq_ignore_ascii_case(method) {
         Ok(route)
     } else {
-        Err(ApiError::unknown_url(405, format!("Method not allowed here; expected {method}.")))
+        Err(ApiError::unknown_url(
+            405,
+            format!("Method not allowed here; expected {method}."),
+        ))
     }
 }
 
@@ -100,8 +110,18 @@ impl Service {
 
 async fn generate(service: &Arc<Service>, kind: Kind, body: Bytes, out: &Out) -> Result<(), Gone> {
     if body.len() > MAX_BODY_BYTES {
-        let message = format!("The body has {} bytes; expected at most {MAX_BODY_BYTES}.", body.len());
-        return refuse(out, &ApiError { status: 413, ..ApiError::invalid("", message) }).await;
+        let message = format!(
+            "The body has {} bytes; expected at most {MAX_BODY_BYTES}.",
+            body.len()
+        );
+        return refuse(
+            out,
+            &ApiError {
+                status: 413,
+                ..ApiError::invalid("", message)
+            },
+        )
+        .await;
     }
     let parsed = if body.len() >= LARGE_BODY_BYTES {
         let service = service.clone();
@@ -117,16 +137,27 @@ async fn generate(service: &Arc<Service>, kind: Kind, body: Bytes, out: &Out) ->
         Err(error) => return refuse(out, &error).await,
     };
     let choices = parsed.jobs.len();
-    let with_logprobs = parsed.jobs.iter().any(|job| job.sampling.logprobs.is_some());
+    let with_logprobs = parsed
+        .jobs
+        .iter()
+        .any(|job| job.sampling.logprobs.is_some());
     let (events, receiver) = mpsc::channel(choices * EVENTS_AHEAD);
     for (index, job) in parsed.jobs.into_iter().enumerate() {
         if let Err(error) = service.scheduler.submit(job, index, events.clone()) {
             // Those already queued are cancelled by dropping the receiver.
-            return refuse(out, &ApiError::overloaded(format!("No answer now: {error}. Please try again."))).await;
+            return refuse(
+                out,
+                &ApiError::overloaded(format!("No answer now: {error}. Please try again.")),
+            )
+            .await;
         }
     }
     drop(events);
-    let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+    let prefix = if kind == Kind::Chat {
+        "chatcmpl"
+    } else {
+        "cmpl"
+    };
     let envelope = Envelope {
         kind,
         id: format!("{prefix}-{:032x}", rand::rng().random::<u128>()),
@@ -135,13 +166,25 @@ async fn generate(service: &Arc<Service>, kind: Kind, body: Bytes, out: &Out) ->
         text: &service.text,
         include_usage: parsed.include_usage,
     };
-    let mut run = Run { envelope, receiver, choices, prompt_tokens: parsed.prompt_tokens, out };
-    if parsed.stream { run.stream().await } else { run.complete(with_logprobs).await }
+    let mut run = Run {
+        envelope,
+        receiver,
+        choices,
+        prompt_tokens: parsed.prompt_tokens,
+        out,
+    };
+    if parsed.stream {
+        run.stream().await
+    } else {
+        run.complete(with_logprobs).await
+    }
 }
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
 }
 
 /// One request in progress.
@@ -175,16 +218,33 @@ impl Run<'_> {
                     choice.text += &text;
                     choice.logprobs.extend(logprobs);
                 }
-                Event::Finished { reason, completion_tokens } => {
+                Event::Finished {
+                    reason,
+                    completion_tokens,
+                } => {
                     choice.finish = Some(reason);
                     completion += completion_tokens;
                     open -= 1;
                 }
-                Event::Failed(why) => return refuse(self.out, &ApiError::internal(format!("The engine failed: {why}."))).await,
+                Event::Failed(why) => {
+                    return refuse(
+                        self.out,
+                        &ApiError::internal(format!("The engine failed: {why}.")),
+                    )
+                    .await;
+                }
             }
         }
-        let usage = Usage { prompt: self.prompt_tokens, completion };
-        one(self.out, 200, &self.envelope.complete(&grown, usage, with_logprobs)).await
+        let usage = Usage {
+            prompt: self.prompt_tokens,
+            completion,
+        };
+        one(
+            self.out,
+            200,
+            &self.envelope.complete(&grown, usage, with_logprobs),
+        )
+        .await
     }
 
     async fn stream(&mut self) -> Result<(), Gone> {
@@ -194,9 +254,20 @@ impl Run<'_> {
             let (index, event) = self.next().await?;
             if let Event::Failed(why) = &event {
                 if !begun {
-                    return refuse(self.out, &ApiError::internal(format!("The engine failed: {why}."))).await;
+                    return refuse(
+                        self.out,
+                        &ApiError::internal(format!("The engine failed: {why}.")),
+                    )
+                    .await;
                 }
-                return send(self.out, BackendEvent::Failed { status: 500, message: format!("the engine failed: {why}") }).await;
+                return send(
+                    self.out,
+                    BackendEvent::Failed {
+                        status: 500,
+                        message: format!("the engine failed: {why}"),
+                    },
+                )
+                .await;
             }
             if !begun {
                 begun = true;
@@ -209,10 +280,15 @@ impl Run<'_> {
             }
             match event {
                 Event::Piece { text, logprobs } => {
-                    let piece = self.envelope.piece(index, &text, &logprobs, &mut offsets[index]);
+                    let piece = self
+                        .envelope
+                        .piece(index, &text, &logprobs, &mut offsets[index]);
                     self.event(&piece).await?;
                 }
-                Event::Finished { reason, completion_tokens } => {
+                Event::Finished {
+                    reason,
+                    completion_tokens,
+                } => {
                     completion += completion_tokens;
                     open -= 1;
                     self.event(&self.envelope.finish(index, reason)).await?;
@@ -221,15 +297,26 @@ impl Run<'_> {
             }
         }
         if self.envelope.include_usage {
-            let usage = Usage { prompt: self.prompt_tokens, completion };
+            let usage = Usage {
+                prompt: self.prompt_tokens,
+                completion,
+            };
             self.event(&self.envelope.usage(usage)).await?;
         }
-        send(self.out, BackendEvent::Body(Bytes::from_static(b"data: [DONE]\n\n"))).await?;
+        send(
+            self.out,
+            BackendEvent::Body(Bytes::from_static(b"data: [DONE]\n\n")),
+        )
+        .await?;
         send(self.out, BackendEvent::End).await
     }
 
     async fn event(&self, value: &Value) -> Result<(), Gone> {
-        send(self.out, BackendEvent::Body(format!("data: {value}\n\n").into())).await
+        send(
+            self.out,
+            BackendEvent::Body(format!("data: {value}\n\n").into()),
+        )
+        .await
     }
 }
 

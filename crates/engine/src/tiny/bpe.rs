@@ -1,6 +1,6 @@
 //! The tiny model's tokenizer: byte-level BPE, trained on the generated corpus.
 
-use super::corpus::{Corpus, END_OF_TEXT, IM_END, IM_START};
+use super::corpus::{Corpus, END_OF_TEXT, IM_END, IM_START, Mix};
 use super::recipe::Recipe;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -13,7 +13,7 @@ use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 /// Trains the tokenizer of a recipe. Equal recipes give equal tokenizers: counts do not depend on the order of
 /// work, and ties are broken by token id.
 pub fn train_tokenizer(recipe: &Recipe) -> Result<Tokenizer, tokenizers::Error> {
-    let mut corpus = Corpus::new(recipe.seed);
+    let mut corpus = Corpus::new(recipe.seed, Mix::Broad);
     let mut texts = Vec::new();
     for _ in 0..recipe.tokenizer_conversations {
         texts.extend(

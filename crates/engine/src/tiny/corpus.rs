@@ -43,13 +43,24 @@ impl Conversation {
 /// An endless, seeded source of conversations.
 pub struct Corpus {
     rng: ChaCha8Rng,
+    mix: Mix,
+}
+
+/// What the conversations are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mix {
+    /// Everything, with long counts and many stories: teaches the language.
+    Broad,
+    /// More and smaller sums, shorter counts, fewer stories: teaches what has one right answer.
+    Focused,
 }
 
 impl Corpus {
     /// A generator; equal seeds give equal conversations.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, mix: Mix) -> Self {
         Self {
             rng: ChaCha8Rng::seed_from_u64(seed),
+            mix,
         }
     }
 
@@ -78,7 +89,7 @@ impl Corpus {
             _ => 3,
         };
         for _ in 0..rounds {
-            let (question, answer) = exchange(rng);
+            let (question, answer) = exchange(rng, self.mix);
             turns.push(Turn {
                 role: "user",
                 content: question,
@@ -100,23 +111,34 @@ fn word(rng: &mut ChaCha8Rng) -> &'static str {
     pick(rng, WORDS)
 }
 
-fn exchange(rng: &mut ChaCha8Rng) -> (String, String) {
-    match rng.random_range(0..100) {
-        0..=27 => sum(rng),
-        28..=37 => count(rng),
-        38..=45 => greeting(rng),
-        46..=65 => cocoon(rng),
-        66..=71 => spelling(rng),
-        72..=79 => copying(rng),
-        80..=87 => general(rng),
-        88..=95 => stories::story(rng),
+fn exchange(rng: &mut ChaCha8Rng, mix: Mix) -> (String, String) {
+    // Upper ends of the shares of: sums, counts, greetings, Cocoon, spelling, copying, general facts, stories.
+    let shares: [u32; 8] = match mix {
+        Mix::Broad => [28, 38, 46, 66, 72, 80, 88, 96],
+        Mix::Focused => [45, 57, 62, 76, 82, 90, 95, 98],
+    };
+    let draw = rng.random_range(0..100);
+    match shares.iter().position(|end| draw < *end) {
+        Some(0) => sum(rng, mix),
+        Some(1) => count(rng, mix),
+        Some(2) => greeting(rng),
+        Some(3) => cocoon(rng),
+        Some(4) => spelling(rng),
+        Some(5) => copying(rng),
+        Some(6) => general(rng),
+        Some(7) => stories::story(rng),
         _ => unknown(rng),
     }
 }
 
-fn sum(rng: &mut ChaCha8Rng) -> (String, String) {
+fn sum(rng: &mut ChaCha8Rng, mix: Mix) -> (String, String) {
     let kind = rng.random_range(0..10);
-    let (a, b) = (rng.random_range(0..=20u32), rng.random_range(0..=20u32));
+    let largest = if mix == Mix::Focused && rng.random_range(0..5) > 0 {
+        12
+    } else {
+        20
+    };
+    let (a, b) = (rng.random_range(0..=largest), rng.random_range(0..=largest));
     let (left, sign, right, result) = match kind {
         0..=6 => (a, '+', b, a + b),
         7..=8 => (a.max(b), '-', a.min(b), a.max(b) - a.min(b)),
@@ -137,7 +159,7 @@ fn sum(rng: &mut ChaCha8Rng) -> (String, String) {
 /// Longest count that the generator writes out.
 const LONGEST_COUNT: u32 = 60;
 
-fn count(rng: &mut ChaCha8Rng) -> (String, String) {
+fn count(rng: &mut ChaCha8Rng, mix: Mix) -> (String, String) {
     let join = |numbers: Vec<u32>| {
         numbers
             .iter()
@@ -147,7 +169,8 @@ fn count(rng: &mut ChaCha8Rng) -> (String, String) {
     };
     match rng.random_range(0..10) {
         0..=5 => {
-            let to = if rng.random_range(0..5) == 0 {
+            let long = if mix == Mix::Focused { 15 } else { 5 };
+            let to = if rng.random_range(0..long) == 0 {
                 rng.random_range(20..=LONGEST_COUNT)
             } else {
                 rng.random_range(2..=20)
@@ -362,7 +385,7 @@ mod tests {
     #[test]
     fn equal_seeds_give_equal_conversations_and_others_do_not() {
         let draw = |seed| {
-            let mut corpus = Corpus::new(seed);
+            let mut corpus = Corpus::new(seed, Mix::Broad);
             (0..50)
                 .map(|_| corpus.conversation().chatml())
                 .collect::<String>()
@@ -373,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_conversation_ends_with_the_assistant_and_is_plain_text_inside() {
-        let mut corpus = Corpus::new(3);
+        let mut corpus = Corpus::new(3, Mix::Focused);
         for _ in 0..500 {
             let conversation = corpus.conversation();
             assert_eq!(conversation.turns.last().map(|t| t.role), Some("assistant"));

@@ -1,5 +1,6 @@
 //! Everything that decides what the tiny model becomes.
 
+use super::corpus::Mix;
 use crate::decoder::{Family, ModelConfig, RopeScaling};
 
 /// A complete recipe: with the same code, the same recipe gives the same tokenizer and data, and on the same kind
@@ -22,6 +23,10 @@ pub struct Recipe {
     pub cooldown: usize,
     /// Highest learning rate.
     pub peak_rate: f64,
+    /// What the conversations are about.
+    pub mix: Mix,
+    /// Length of most sequences.
+    pub short: usize,
     /// Loss weight of tokens outside the assistant's answers.
     pub context_weight: f32,
     /// The decoder.
@@ -40,6 +45,8 @@ impl Recipe {
             warmup: (steps / 20).clamp(1, 100),
             cooldown: steps * 3 / 5,
             peak_rate: 3e-3,
+            mix: Mix::Broad,
+            short: 256,
             context_weight: 0.1,
             model: ModelConfig {
                 family: Family::Llama,
@@ -63,6 +70,18 @@ impl Recipe {
         }
     }
 
+    /// The second part of the shipped model's training, which starts from the weights of the first.
+    pub fn second(seed: u64, steps: usize) -> Self {
+        let mut recipe = Self::shipped(seed, steps);
+        recipe.mix = Mix::Focused;
+        recipe.short = 128;
+        recipe.peak_rate = 2e-3;
+        recipe.warmup = (steps / 20).clamp(1, 20);
+        recipe.cooldown = steps;
+        recipe.context_weight = 0.02;
+        recipe
+    }
+
     /// A recipe that shows in seconds that training works; the result is useless.
     pub fn smoke(seed: u64, steps: usize) -> Self {
         let mut recipe = Self::shipped(seed, steps);
@@ -77,7 +96,7 @@ impl Recipe {
         match step % 16 {
             15 => 1024,
             7 => 512,
-            _ => 256,
+            _ => self.short,
         }
         .min(self.model.max_positions)
         .min(self.tokens_per_step)

@@ -1,6 +1,6 @@
 //! Trains the tiny model: initial weights, batches, steps.
 
-use super::corpus::{Conversation, Corpus, END_OF_TEXT, IM_END, IM_START};
+use super::corpus::{Conversation, Corpus, END_OF_TEXT, IM_END, IM_START, Mix};
 use super::optimiser::AdamW;
 use super::recipe::Recipe;
 use crate::decoder::{Decoder, ModelConfig, Weights, cross_entropy, layout};
@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
+use std::path::Path;
 use tokenizers::Tokenizer;
 
 /// Keeps the held-out conversations apart from those of training.
@@ -78,7 +79,7 @@ impl Trainer {
             .collect();
         let decoder = Decoder::new(recipe.model.clone(), Weights::from_map("training", tensors))?;
         let optimiser = AdamW::new(vars.iter().map(|(_, v)| v.clone()));
-        let corpus = Corpus::new(recipe.seed);
+        let corpus = Corpus::new(recipe.seed, recipe.mix);
         Ok(Self {
             recipe,
             tokenizer,
@@ -89,6 +90,15 @@ impl Trainer {
             corpus,
             step: 0,
         })
+    }
+
+    /// Continues from the weights in a model directory of the same shape.
+    pub fn start_from(&mut self, dir: &Path) -> Result<(), EngineError> {
+        let mut weights = Weights::read(dir)?;
+        for (name, var) in &self.vars {
+            var.set(&weights.take(name, var.dims())?)?;
+        }
+        Ok(())
     }
 
     /// The recipe.
@@ -106,6 +116,11 @@ impl Trainer {
         let left = self.recipe.cooldown.min(self.step).max(1);
         self.recipe.steps = self.recipe.steps.min(self.step + left);
         self.recipe.cooldown = left;
+    }
+
+    /// Steps done so far.
+    pub fn steps_done(&self) -> usize {
+        self.step
     }
 
     /// Whether all steps are done.
@@ -138,7 +153,7 @@ impl Trainer {
 
     /// Loss on `conversations` held-out conversations.
     pub fn held_out(&self, conversations: usize) -> Result<HeldOut, EngineError> {
-        let mut corpus = Corpus::new(self.recipe.seed ^ HELD_OUT);
+        let mut corpus = Corpus::new(self.recipe.seed ^ HELD_OUT, Mix::Broad);
         let (mut answer_nats, mut answer_bytes, mut nats, mut bytes) = (0f64, 0usize, 0f64, 0usize);
         for _ in 0..conversations {
             let conversation = corpus.conversation();
