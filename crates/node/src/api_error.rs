@@ -25,7 +25,13 @@ impl ApiError {
 
     /// Any status, type and code.
     pub fn new(status: u16, kind: &'static str, code: &str, message: impl Into<String>) -> Self {
-        ApiError { status, kind, code: code.to_owned(), param: None, message: message.into() }
+        ApiError {
+            status,
+            kind,
+            code: code.to_owned(),
+            param: None,
+            message: message.into(),
+        }
     }
 
     /// Names the member of the request at fault.
@@ -92,14 +98,29 @@ mod tests {
     #[test]
     fn texts_of_the_protocol_map_to_their_statuses() {
         for (code, text, status, api) in [
-            (602, "client balance is too low: max_tokens=1", 402, "insufficient_balance"),
+            (
+                602,
+                "client balance is too low: max_tokens=1",
+                402,
+                "insufficient_balance",
+            ),
             (651, "balance is too low", 402, "insufficient_balance"),
-            (651, "can run this query with coefficient=5000", 402, "price_above_limit"),
+            (
+                651,
+                "can run this query with coefficient=5000",
+                402,
+                "price_above_limit",
+            ),
             (621, "unknown model nope", 404, "model_not_found"),
             (651, "no workers for model m", 503, "no_workers"),
             (651, "no ready workers for modelm", 503, "no_workers"),
             (652, "timeout in proxy", 504, "timeout"),
-            (621, "worker: invalid http request: unknown option 'x' in request", 400, "invalid_request"),
+            (
+                621,
+                "worker: invalid http request: unknown option 'x' in request",
+                400,
+                "invalid_request",
+            ),
             (601, "engine gone", 502, "engine_error"),
         ] {
             let e = ApiError::from_network(code, text);
@@ -109,7 +130,9 @@ mod tests {
 
     #[test]
     fn body_is_an_openai_error_object() {
-        let body = ApiError::invalid("x", "say \"hi\"").with_param("model").body();
+        let body = ApiError::invalid("x", "say \"hi\"")
+            .with_param("model")
+            .body();
         let v: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(v["error"]["type"], "invalid_request_error");
         assert_eq!(v["error"]["param"], "model");

@@ -21,14 +21,22 @@ pub struct Timing {
 impl Default for Timing {
     /// The reference's intervals (protocol.md 10).
     fn default() -> Self {
-        Timing { root_poll: Duration::from_secs(30), account_poll: Duration::from_secs(5), tick: Duration::from_millis(100) }
+        Timing {
+            root_poll: Duration::from_secs(30),
+            account_poll: Duration::from_secs(5),
+            tick: Duration::from_millis(100),
+        }
     }
 }
 
 impl Timing {
     /// For a chain in the same process, where looking costs nothing.
     pub fn local() -> Self {
-        Timing { root_poll: Duration::from_millis(500), account_poll: Duration::from_millis(150), tick: Duration::from_millis(50) }
+        Timing {
+            root_poll: Duration::from_millis(500),
+            account_poll: Duration::from_millis(150),
+            tick: Duration::from_millis(50),
+        }
     }
 }
 
@@ -60,11 +68,16 @@ pub enum NodeError {
     Stopped(String),
 }
 
+/// Batches to be written, by number.
+pub type SaveQueue = mpsc::UnboundedSender<(u64, Vec<Change>)>;
+/// Numbers of batches that are durable.
+pub type SaveReports = mpsc::UnboundedReceiver<Result<u64, StoreError>>;
+
 /// Writes batches one after the other on a thread of its own and reports each when it is durable.
 ///
 /// Dropping the sender ends the thread once everything is written. A failed write is reported as `Err` and ends it:
 /// a node that cannot save must stop.
-pub fn spawn_writer(store: RoleStore) -> (mpsc::UnboundedSender<(u64, Vec<Change>)>, mpsc::UnboundedReceiver<Result<u64, StoreError>>) {
+pub fn spawn_writer(store: RoleStore) -> (SaveQueue, SaveReports) {
     let (jobs, mut queue) = mpsc::unbounded_channel::<(u64, Vec<Change>)>();
     let (done, reports) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -87,8 +100,13 @@ pub struct Clock {
 
 impl Default for Clock {
     fn default() -> Self {
-        let origin = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Clock { origin_ms: origin.as_millis() as u64, start: std::time::Instant::now() }
+        let origin = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        Clock {
+            origin_ms: origin.as_millis() as u64,
+            start: std::time::Instant::now(),
+        }
     }
 }
 

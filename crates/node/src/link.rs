@@ -42,7 +42,9 @@ pub enum AskError {
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AskError::Remote { code, message } => write!(f, "the peer refused: {message} (code {code})"),
+            AskError::Remote { code, message } => {
+                write!(f, "the peer refused: {message} (code {code})")
+            }
             AskError::Timeout => f.write_str("the peer did not answer in time"),
             AskError::Closed => f.write_str("the connection ended before the answer"),
         }

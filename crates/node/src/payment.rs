@@ -29,18 +29,43 @@ pub enum PaymentError {
 }
 
 /// Signs a total for a contract, as a ready message body in a BOC.
-pub fn sign(key: &SigningKey, op: SignedOp, target: Address, tokens: u64, query_id: u64, excess_to: Address) -> Result<Vec<u8>, AbiError> {
-    Envelope::sign(SignedPayload { op, query_id, tokens, target }, key, excess_to)?.to_boc()
+pub fn sign(
+    key: &SigningKey,
+    op: SignedOp,
+    target: Address,
+    tokens: u64,
+    query_id: u64,
+    excess_to: Address,
+) -> Result<Vec<u8>, AbiError> {
+    Envelope::sign(
+        SignedPayload {
+            op,
+            query_id,
+            tokens,
+            target,
+        },
+        key,
+        excess_to,
+    )?
+    .to_boc()
 }
 
 /// Checks a payment of a proxy: form, operation, contract, signature. Returns the total it proves.
-pub fn check(boc: &[u8], op: SignedOp, target: Address, proxy_key: &[u8; 32]) -> Result<u64, PaymentError> {
+pub fn check(
+    boc: &[u8],
+    op: SignedOp,
+    target: Address,
+    proxy_key: &[u8; 32],
+) -> Result<u64, PaymentError> {
     let envelope: Envelope = Envelope::from_boc(boc)?;
     if envelope.payload.op != op {
         return Err(PaymentError::Op);
     }
     if envelope.payload.target != target {
-        return Err(PaymentError::Target { found: envelope.payload.target, expected: target });
+        return Err(PaymentError::Target {
+            found: envelope.payload.target,
+            expected: target,
+        });
     }
     envelope.verify(proxy_key)?;
     Ok(envelope.payload.tokens)
@@ -48,7 +73,9 @@ pub fn check(boc: &[u8], op: SignedOp, target: Address, proxy_key: &[u8; 32]) ->
 
 /// The message body of a payment with the leftover coins going to `excess_to`; signature and payload stay.
 pub fn readdressed(boc: &[u8], excess_to: Address) -> Result<Cell, AbiError> {
-    Envelope::<SignedPayload>::from_boc(boc)?.with_receiver(excess_to).encode()
+    Envelope::<SignedPayload>::from_boc(boc)?
+        .with_receiver(excess_to)
+        .encode()
 }
 
 /// SHA-256 of a client's secret.
@@ -71,15 +98,39 @@ mod tests {
     fn only_the_right_payment_counts() {
         let key = SigningKey::from_bytes(&[7; 32]);
         let public = key.verifying_key().to_bytes();
-        let (sc, other) = (Address { workchain: 0, hash: [1; 32] }, Address { workchain: 0, hash: [2; 32] });
+        let (sc, other) = (
+            Address {
+                workchain: 0,
+                hash: [1; 32],
+            },
+            Address {
+                workchain: 0,
+                hash: [2; 32],
+            },
+        );
         let boc = sign(&key, SignedOp::WorkerPayout, sc, 55, 9, other).unwrap();
-        assert_eq!(check(&boc, SignedOp::WorkerPayout, sc, &public).unwrap(), 55);
-        assert!(matches!(check(&boc, SignedOp::ClientCharge, sc, &public), Err(PaymentError::Op)));
-        assert!(matches!(check(&boc, SignedOp::WorkerPayout, other, &public), Err(PaymentError::Target { .. })));
+        assert_eq!(
+            check(&boc, SignedOp::WorkerPayout, sc, &public).unwrap(),
+            55
+        );
+        assert!(matches!(
+            check(&boc, SignedOp::ClientCharge, sc, &public),
+            Err(PaymentError::Op)
+        ));
+        assert!(matches!(
+            check(&boc, SignedOp::WorkerPayout, other, &public),
+            Err(PaymentError::Target { .. })
+        ));
         let wrong = SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes();
-        assert!(matches!(check(&boc, SignedOp::WorkerPayout, sc, &wrong), Err(PaymentError::Signature(_))));
+        assert!(matches!(
+            check(&boc, SignedOp::WorkerPayout, sc, &wrong),
+            Err(PaymentError::Signature(_))
+        ));
         let moved = cocoon_ton::boc::encode(&readdressed(&boc, sc).unwrap());
-        assert_eq!(check(&moved, SignedOp::WorkerPayout, sc, &public).unwrap(), 55);
+        assert_eq!(
+            check(&moved, SignedOp::WorkerPayout, sc, &public).unwrap(),
+            55
+        );
         for i in 0..boc.len() {
             let mut bad = boc.clone();
             bad[i] ^= 1;

@@ -62,9 +62,19 @@ impl IdentityCell {
     pub fn new(identity: TlsIdentity) -> Self {
         /// Body of the OID 1.3.6.1.4.1.12345.1, the quote extension.
         const QUOTE_OID: [u8; 8] = [0x2b, 0x06, 0x01, 0x04, 0x01, 0xe0, 0x39, 0x01];
-        let quoted = identity.certificate_der().windows(QUOTE_OID.len()).any(|w| w == QUOTE_OID);
-        let mode = if quoted { CertificateMode::FakeTdx } else { CertificateMode::None };
-        IdentityCell { current: Arc::new(Mutex::new(identity)), mode }
+        let quoted = identity
+            .certificate_der()
+            .windows(QUOTE_OID.len())
+            .any(|w| w == QUOTE_OID);
+        let mode = if quoted {
+            CertificateMode::FakeTdx
+        } else {
+            CertificateMode::None
+        };
+        IdentityCell {
+            current: Arc::new(Mutex::new(identity)),
+            mode,
+        }
     }
 
     /// The identity to use now.
@@ -111,12 +121,25 @@ impl Peers {
     /// A runtime without links, and the queue of their events.
     pub fn new() -> (Self, mpsc::Receiver<Tagged>) {
         let (events, queue) = mpsc::channel(1024);
-        let inner = Inner { links: Mutex::new(HashMap::new()), next: AtomicU64::new(1), events };
-        (Peers { inner: Arc::new(inner) }, queue)
+        let inner = Inner {
+            links: Mutex::new(HashMap::new()),
+            next: AtomicU64::new(1),
+            events,
+        };
+        (
+            Peers {
+                inner: Arc::new(inner),
+            },
+            queue,
+        )
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut HashMap<LinkId, (usize, PeerHandle)>) -> R) -> R {
-        f(&mut self.inner.links.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self
+            .inner
+            .links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Open links.
@@ -135,7 +158,12 @@ impl Peers {
                     debug!("{link}: not sent: {e}");
                 }
             }
-            LinkEffect::Ask { link, ticket, data, timeout_ms } => {
+            LinkEffect::Ask {
+                link,
+                ticket,
+                data,
+                timeout_ms,
+            } => {
                 let Some((port, handle)) = find(link) else {
                     return;
                 };
@@ -143,11 +171,22 @@ impl Peers {
                 let events = self.inner.events.clone();
                 tokio::spawn(async move {
                     let result = query.await.map_err(|e| match e {
-                        QueryFailure::Remote { code, message } => AskError::Remote { code, message },
+                        QueryFailure::Remote { code, message } => {
+                            AskError::Remote { code, message }
+                        }
                         QueryFailure::Timeout => AskError::Timeout,
                         _ => AskError::Closed,
                     });
-                    let _ = events.send((port, LinkEvent::Answer { link, ticket, result })).await;
+                    let _ = events
+                        .send((
+                            port,
+                            LinkEvent::Answer {
+                                link,
+                                ticket,
+                                result,
+                            },
+                        ))
+                        .await;
                 });
             }
             LinkEffect::Reply { link, id, result } => {
@@ -181,13 +220,20 @@ impl Peers {
         self.with(|l| l.insert(link, (port, handle)));
         while let Some(event) = events.recv().await {
             let event = match event {
-                PeerEvent::Ready => LinkEvent::Up { link, peer: peer.clone() },
+                PeerEvent::Ready => LinkEvent::Up {
+                    link,
+                    peer: peer.clone(),
+                },
                 PeerEvent::Packet(data) => LinkEvent::Packet { link, data },
                 PeerEvent::Query { id, data } => LinkEvent::Query { link, id, data },
                 PeerEvent::Closed { reason } => {
                     info!("{link}: closed: {reason}");
                     self.with(|l| l.remove(&link));
-                    let _ = self.inner.events.send((port, LinkEvent::Down { link, reason })).await;
+                    let _ = self
+                        .inner
+                        .events
+                        .send((port, LinkEvent::Down { link, reason }))
+                        .await;
                     return;
                 }
             };
@@ -203,7 +249,9 @@ impl Peers {
         let slots = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let cfg = Arc::new(cfg);
         loop {
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return;
+            };
             let (stream, from) = match listener.accept().await {
                 Ok(x) => x,
                 Err(e) => {
@@ -219,10 +267,21 @@ impl Peers {
             let (peers, cfg) = (self.clone(), cfg.clone());
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                match cocoon_attest::accept(stream, &cfg.identity.get(), &cfg.policy, cfg.pow_difficulty).await {
+                match cocoon_attest::accept(
+                    stream,
+                    &cfg.identity.get(),
+                    &cfg.policy,
+                    cfg.pow_difficulty,
+                )
+                .await
+                {
                     Ok((tls, id)) => {
                         drop(slot);
-                        let peer = PeerInfo { public_key: id.public_key, image_hash: id.image_hash, fake: id.fake };
+                        let peer = PeerInfo {
+                            public_key: id.public_key,
+                            image_hash: id.image_hash,
+                            fake: id.fake,
+                        };
                         peers.run(tls, Role::Acceptor, cfg.port, peer).await;
                     }
                     Err(e) => info!("{from}: refused: {e}"),
@@ -237,7 +296,8 @@ impl Peers {
         let used: Arc<Mutex<HashSet<SocketAddr>>> = Arc::default();
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..cfg.connections {
-            let (peers, targets, cfg, used) = (self.clone(), targets.clone(), cfg.clone(), used.clone());
+            let (peers, targets, cfg, used) =
+                (self.clone(), targets.clone(), cfg.clone(), used.clone());
             tasks.spawn(async move { peers.keep_one(targets, cfg, used).await });
         }
         // Nothing to dial to is not an end: the list may grow.
@@ -245,13 +305,23 @@ impl Peers {
         std::future::pending::<()>().await;
     }
 
-    async fn keep_one(&self, targets: watch::Receiver<Vec<SocketAddr>>, cfg: Arc<DialConfig>, used: Arc<Mutex<HashSet<SocketAddr>>>) {
+    async fn keep_one(
+        &self,
+        targets: watch::Receiver<Vec<SocketAddr>>,
+        cfg: Arc<DialConfig>,
+        used: Arc<Mutex<HashSet<SocketAddr>>>,
+    ) {
         let lock = || used.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pause = BACKOFF.0;
         loop {
             let target = {
                 let mut used = lock();
-                let free: Vec<SocketAddr> = targets.borrow().iter().filter(|t| !used.contains(t)).copied().collect();
+                let free: Vec<SocketAddr> = targets
+                    .borrow()
+                    .iter()
+                    .filter(|t| !used.contains(t))
+                    .copied()
+                    .collect();
                 let pick = free.choose(&mut rand::rng()).copied();
                 if let Some(t) = pick {
                     used.insert(t);
@@ -280,8 +350,15 @@ impl Peers {
             .map_err(|_| format!("no TCP connection within {} s", CONNECT_TIMEOUT.as_secs()))?
             .map_err(|e| format!("no TCP connection: {e}"))?;
         let _ = stream.set_nodelay(true);
-        let (tls, id) = cocoon_attest::connect(stream, &cfg.identity.get(), &cfg.policy, cfg.max_pow).await.map_err(|e| e.to_string())?;
-        let peer = PeerInfo { public_key: id.public_key, image_hash: id.image_hash, fake: id.fake };
+        let (tls, id) =
+            cocoon_attest::connect(stream, &cfg.identity.get(), &cfg.policy, cfg.max_pow)
+                .await
+                .map_err(|e| e.to_string())?;
+        let peer = PeerInfo {
+            public_key: id.public_key,
+            image_hash: id.image_hash,
+            fake: id.fake,
+        };
         self.run(tls, Role::Dialler, cfg.port, peer).await;
         Ok(())
     }

@@ -64,18 +64,36 @@ fn wire(tokens: u64) -> i64 {
 }
 
 /// `client.connectedToProxy`.
-pub fn client_connected(params: &ProxyParams, sc: &str, auth: client::ProxyConnectionAuth, payment: Option<Vec<u8>>) -> Vec<u8> {
-    to_boxed(&client::ConnectedToProxy { params: params.to_wire(), client_sc_address: sc.to_owned(), auth, signed_payment: signed(payment) })
+pub fn client_connected(
+    params: &ProxyParams,
+    sc: &str,
+    auth: client::ProxyConnectionAuth,
+    payment: Option<Vec<u8>>,
+) -> Vec<u8> {
+    to_boxed(&client::ConnectedToProxy {
+        params: params.to_wire(),
+        client_sc_address: sc.to_owned(),
+        auth,
+        signed_payment: signed(payment),
+    })
 }
 
 /// `client.authorizationWithProxySuccess`.
 pub fn client_authorized(s: &PaymentStatus) -> Vec<u8> {
-    to_boxed(&client::AuthorizationWithProxySuccess { signed_payment: s.signed(), tokens_committed_to_db: wire(s.db_tokens), max_tokens: wire(s.max_tokens) })
+    to_boxed(&client::AuthorizationWithProxySuccess {
+        signed_payment: s.signed(),
+        tokens_committed_to_db: wire(s.db_tokens),
+        max_tokens: wire(s.max_tokens),
+    })
 }
 
 /// `client.paymentStatus`.
 pub fn client_payment_status(s: &PaymentStatus) -> Vec<u8> {
-    to_boxed(&client::PaymentStatus { signed_payment: s.signed(), db_tokens: wire(s.db_tokens), max_tokens: wire(s.max_tokens) })
+    to_boxed(&client::PaymentStatus {
+        signed_payment: s.signed(),
+        db_tokens: wire(s.db_tokens),
+        max_tokens: wire(s.max_tokens),
+    })
 }
 
 /// `proxy.clientRequestPayment`.
@@ -91,7 +109,10 @@ pub fn client_request_payment(rid: [u8; 32], s: &PaymentStatus, used: u64) -> Ve
 
 /// `worker.connectedToProxy`.
 pub fn worker_connected(params: &ProxyParams, sc: &str) -> Vec<u8> {
-    to_boxed(&worker::ConnectedToProxy { params: params.to_wire(), worker_sc_address: sc.to_owned() })
+    to_boxed(&worker::ConnectedToProxy {
+        params: params.to_wire(),
+        worker_sc_address: sc.to_owned(),
+    })
 }
 
 /// `worker.compareBalanceWithProxyResult`.
@@ -106,11 +127,20 @@ pub fn worker_compare_result(s: &PaymentStatus, error_code: i32) -> Vec<u8> {
 
 /// `worker.paymentStatus`.
 pub fn worker_payment_status(s: &PaymentStatus) -> Vec<u8> {
-    to_boxed(&worker::PaymentStatus { signed_payment: s.signed(), db_tokens: wire(s.db_tokens), max_tokens: wire(s.max_tokens) })
+    to_boxed(&worker::PaymentStatus {
+        signed_payment: s.signed(),
+        db_tokens: wire(s.db_tokens),
+        max_tokens: wire(s.max_tokens),
+    })
 }
 
 /// `proxy.workerRequestPayment`.
-pub fn worker_request_payment(rid: [u8; 32], s: &PaymentStatus, used: u64, client_owner: &str) -> Vec<u8> {
+pub fn worker_request_payment(
+    rid: [u8; 32],
+    s: &PaymentStatus,
+    used: u64,
+    client_owner: &str,
+) -> Vec<u8> {
     to_boxed(&proxy::WorkerRequestPayment {
         request_id: rid,
         signed_payment: s.signed(),
@@ -390,31 +420,64 @@ fn tokens_from_wire(t: common::TokensUsed) -> TokensUsed {
 }
 
 fn plain_fin(tokens: common::TokensUsed) -> Option<FinalInfo> {
-    Some(FinalInfo { tokens: tokens_from_wire(tokens), ..Default::default() })
+    Some(FinalInfo {
+        tokens: tokens_from_wire(tokens),
+        ..Default::default()
+    })
 }
 
 /// An answer on the leg proxy–client.
 pub fn client_answer(version: i32, a: Answer) -> Vec<u8> {
-    let Answer { request_id, kind, fin } = a;
+    let Answer {
+        request_id,
+        kind,
+        fin,
+    } = a;
     if version == 0 {
         let is_completed = fin.is_some();
         let request_tokens_used = tokens_to_wire(&fin.unwrap_or_default().tokens);
         return match kind {
-            AnswerKind::Head(answer) => to_boxed(&client::QueryAnswer { answer, is_completed, request_id, request_tokens_used }),
-            AnswerKind::Part(answer) => to_boxed(&client::QueryAnswerPart { answer, is_completed, request_id, request_tokens_used }),
-            AnswerKind::Error { code, text, after_head: false } => {
-                to_boxed(&client::QueryAnswerError { error_code: code, error: text, request_id, request_tokens_used })
-            }
-            AnswerKind::Error { code, text, after_head: true } => {
-                to_boxed(&client::QueryAnswerPartError { error_code: code, error: text, request_id, request_tokens_used })
-            }
+            AnswerKind::Head(answer) => to_boxed(&client::QueryAnswer {
+                answer,
+                is_completed,
+                request_id,
+                request_tokens_used,
+            }),
+            AnswerKind::Part(answer) => to_boxed(&client::QueryAnswerPart {
+                answer,
+                is_completed,
+                request_id,
+                request_tokens_used,
+            }),
+            AnswerKind::Error {
+                code,
+                text,
+                after_head: false,
+            } => to_boxed(&client::QueryAnswerError {
+                error_code: code,
+                error: text,
+                request_id,
+                request_tokens_used,
+            }),
+            AnswerKind::Error {
+                code,
+                text,
+                after_head: true,
+            } => to_boxed(&client::QueryAnswerPartError {
+                error_code: code,
+                error: text,
+                request_id,
+                request_tokens_used,
+            }),
         };
     }
     let info = |f: FinalInfo| client::QueryFinalInfo {
         flags: Flags::NONE,
         tokens_used: tokens_to_wire(&f.tokens),
-        debug: (f.worker_debug.is_some() || f.proxy_debug.is_some())
-            .then(|| client::DebugTexts { worker_debug: f.worker_debug.unwrap_or_default(), proxy_debug: f.proxy_debug.unwrap_or_default() }),
+        debug: (f.worker_debug.is_some() || f.proxy_debug.is_some()).then(|| client::DebugTexts {
+            worker_debug: f.worker_debug.unwrap_or_default(),
+            proxy_debug: f.proxy_debug.unwrap_or_default(),
+        }),
         times: (version >= 2).then_some(client::QueryTimes {
             proxy_start_time: f.proxy_start,
             proxy_end_time: f.proxy_end,
@@ -423,8 +486,18 @@ pub fn client_answer(version: i32, a: Answer) -> Vec<u8> {
         }),
     };
     match kind {
-        AnswerKind::Head(answer) => to_boxed(&client::QueryAnswerEx { request_id, answer, flags: Flags::NONE, final_info: fin.map(info) }),
-        AnswerKind::Part(answer) => to_boxed(&client::QueryAnswerPartEx { request_id, answer, flags: Flags::NONE, final_info: fin.map(info) }),
+        AnswerKind::Head(answer) => to_boxed(&client::QueryAnswerEx {
+            request_id,
+            answer,
+            flags: Flags::NONE,
+            final_info: fin.map(info),
+        }),
+        AnswerKind::Part(answer) => to_boxed(&client::QueryAnswerPartEx {
+            request_id,
+            answer,
+            flags: Flags::NONE,
+            final_info: fin.map(info),
+        }),
         // The reference reads final_info of an error unasked, so it is always there.
         AnswerKind::Error { code, text, .. } => to_boxed(&client::QueryAnswerErrorEx {
             request_id,
@@ -448,8 +521,15 @@ pub enum FromProxy {
 pub fn parse_packet_to_client(data: &[u8]) -> Result<Option<FromProxy>, String> {
     use client::PacketToClient as P;
     let fin = |f: client::QueryFinalInfo| {
-        let (worker_debug, proxy_debug) = f.debug.map_or((None, None), |d| (Some(d.worker_debug), Some(d.proxy_debug)));
-        let t = f.times.unwrap_or(client::QueryTimes { proxy_start_time: 0.0, proxy_end_time: 0.0, worker_start_time: 0.0, worker_end_time: 0.0 });
+        let (worker_debug, proxy_debug) = f.debug.map_or((None, None), |d| {
+            (Some(d.worker_debug), Some(d.proxy_debug))
+        });
+        let t = f.times.unwrap_or(client::QueryTimes {
+            proxy_start_time: 0.0,
+            proxy_end_time: 0.0,
+            worker_start_time: 0.0,
+            worker_end_time: 0.0,
+        });
         FinalInfo {
             tokens: tokens_from_wire(f.tokens_used),
             worker_debug,
@@ -460,54 +540,149 @@ pub fn parse_packet_to_client(data: &[u8]) -> Result<Option<FromProxy>, String> 
             worker_end: t.worker_end_time,
         }
     };
-    let answer = |request_id, kind, fin| Ok(Some(FromProxy::Answer(Answer { request_id, kind, fin })));
+    let answer = |request_id, kind, fin| {
+        Ok(Some(FromProxy::Answer(Answer {
+            request_id,
+            kind,
+            fin,
+        })))
+    };
     let done = |yes: bool, t| if yes { plain_fin(t) } else { None };
-    let payment = |boc: Option<Vec<u8>>, db: i64, max: i64| Ok(Some(FromProxy::Payment(PaymentStatus { signed_payment: boc, db_tokens: db.max(0) as u64, max_tokens: max.max(0) as u64 })));
+    let payment = |boc: Option<Vec<u8>>, db: i64, max: i64| {
+        Ok(Some(FromProxy::Payment(PaymentStatus {
+            signed_payment: boc,
+            db_tokens: db.max(0) as u64,
+            max_tokens: max.max(0) as u64,
+        })))
+    };
     match from_boxed::<P>(data) {
-        Ok(P::QueryAnswer(m)) => answer(m.request_id, AnswerKind::Head(m.answer), done(m.is_completed, m.request_tokens_used)),
-        Ok(P::QueryAnswerPart(m)) => answer(m.request_id, AnswerKind::Part(m.answer), done(m.is_completed, m.request_tokens_used)),
-        Ok(P::QueryAnswerError(m)) => {
-            answer(m.request_id, AnswerKind::Error { code: m.error_code, text: m.error, after_head: false }, plain_fin(m.request_tokens_used))
-        }
-        Ok(P::QueryAnswerPartError(m)) => {
-            answer(m.request_id, AnswerKind::Error { code: m.error_code, text: m.error, after_head: true }, plain_fin(m.request_tokens_used))
-        }
-        Ok(P::QueryAnswerEx(m)) => answer(m.request_id, AnswerKind::Head(m.answer), m.final_info.map(fin)),
-        Ok(P::QueryAnswerPartEx(m)) => answer(m.request_id, AnswerKind::Part(m.answer), m.final_info.map(fin)),
+        Ok(P::QueryAnswer(m)) => answer(
+            m.request_id,
+            AnswerKind::Head(m.answer),
+            done(m.is_completed, m.request_tokens_used),
+        ),
+        Ok(P::QueryAnswerPart(m)) => answer(
+            m.request_id,
+            AnswerKind::Part(m.answer),
+            done(m.is_completed, m.request_tokens_used),
+        ),
+        Ok(P::QueryAnswerError(m)) => answer(
+            m.request_id,
+            AnswerKind::Error {
+                code: m.error_code,
+                text: m.error,
+                after_head: false,
+            },
+            plain_fin(m.request_tokens_used),
+        ),
+        Ok(P::QueryAnswerPartError(m)) => answer(
+            m.request_id,
+            AnswerKind::Error {
+                code: m.error_code,
+                text: m.error,
+                after_head: true,
+            },
+            plain_fin(m.request_tokens_used),
+        ),
+        Ok(P::QueryAnswerEx(m)) => answer(
+            m.request_id,
+            AnswerKind::Head(m.answer),
+            m.final_info.map(fin),
+        ),
+        Ok(P::QueryAnswerPartEx(m)) => answer(
+            m.request_id,
+            AnswerKind::Part(m.answer),
+            m.final_info.map(fin),
+        ),
         Ok(P::QueryAnswerErrorEx(m)) => answer(
             m.request_id,
-            AnswerKind::Error { code: m.error_code, text: m.error, after_head: false },
+            AnswerKind::Error {
+                code: m.error_code,
+                text: m.error,
+                after_head: false,
+            },
             Some(m.final_info.map(fin).unwrap_or_default()),
         ),
-        Ok(P::ClientRequestPayment(m)) => payment(m.signed_payment.boc().map(<[u8]>::to_vec), m.db_tokens, m.max_tokens),
+        Ok(P::ClientRequestPayment(m)) => payment(
+            m.signed_payment.boc().map(<[u8]>::to_vec),
+            m.db_tokens,
+            m.max_tokens,
+        ),
         Ok(P::SignedPayment(m)) => payment(Some(m.data), 0, 0),
-        Ok(P::SignedPaymentEmpty(_)) | Err(cocoon_tl::TlError::UnknownConstructor { .. }) => Ok(None),
+        Ok(P::SignedPaymentEmpty(_)) | Err(cocoon_tl::TlError::UnknownConstructor { .. }) => {
+            Ok(None)
+        }
         Err(e) => Err(e.to_string()),
     }
 }
 
 /// An answer on the leg worker–proxy.
 pub fn worker_answer(version: i32, a: Answer) -> Vec<u8> {
-    let Answer { request_id, kind, fin } = a;
+    let Answer {
+        request_id,
+        kind,
+        fin,
+    } = a;
     if version == 0 {
         let is_completed = fin.is_some();
         let tokens_used = tokens_to_wire(&fin.unwrap_or_default().tokens);
         return match kind {
-            AnswerKind::Head(answer) => to_boxed(&proxy::QueryAnswer { answer, is_completed, request_id, tokens_used }),
-            AnswerKind::Part(answer) => to_boxed(&proxy::QueryAnswerPart { answer, is_completed, request_id, tokens_used }),
-            AnswerKind::Error { code, text, after_head: false } => to_boxed(&proxy::QueryAnswerError { error_code: code, error: text, request_id, tokens_used }),
-            AnswerKind::Error { code, text, after_head: true } => to_boxed(&proxy::QueryAnswerPartError { error_code: code, error: text, request_id, tokens_used }),
+            AnswerKind::Head(answer) => to_boxed(&proxy::QueryAnswer {
+                answer,
+                is_completed,
+                request_id,
+                tokens_used,
+            }),
+            AnswerKind::Part(answer) => to_boxed(&proxy::QueryAnswerPart {
+                answer,
+                is_completed,
+                request_id,
+                tokens_used,
+            }),
+            AnswerKind::Error {
+                code,
+                text,
+                after_head: false,
+            } => to_boxed(&proxy::QueryAnswerError {
+                error_code: code,
+                error: text,
+                request_id,
+                tokens_used,
+            }),
+            AnswerKind::Error {
+                code,
+                text,
+                after_head: true,
+            } => to_boxed(&proxy::QueryAnswerPartError {
+                error_code: code,
+                error: text,
+                request_id,
+                tokens_used,
+            }),
         };
     }
     let info = |f: FinalInfo| proxy::QueryFinalInfo {
         flags: Flags::NONE,
         tokens_used: tokens_to_wire(&f.tokens),
         worker_debug: f.worker_debug,
-        times: (version >= 2).then_some(proxy::WorkerTimes { worker_start_time: f.worker_start, worker_end_time: f.worker_end }),
+        times: (version >= 2).then_some(proxy::WorkerTimes {
+            worker_start_time: f.worker_start,
+            worker_end_time: f.worker_end,
+        }),
     };
     match kind {
-        AnswerKind::Head(answer) => to_boxed(&proxy::QueryAnswerEx { request_id, answer, flags: Flags::NONE, final_info: fin.map(info) }),
-        AnswerKind::Part(answer) => to_boxed(&proxy::QueryAnswerPartEx { request_id, answer, flags: Flags::NONE, final_info: fin.map(info) }),
+        AnswerKind::Head(answer) => to_boxed(&proxy::QueryAnswerEx {
+            request_id,
+            answer,
+            flags: Flags::NONE,
+            final_info: fin.map(info),
+        }),
+        AnswerKind::Part(answer) => to_boxed(&proxy::QueryAnswerPartEx {
+            request_id,
+            answer,
+            flags: Flags::NONE,
+            final_info: fin.map(info),
+        }),
         AnswerKind::Error { code, text, .. } => to_boxed(&proxy::QueryAnswerErrorEx {
             request_id,
             error_code: code,
@@ -538,19 +713,61 @@ pub fn parse_worker_packet(data: &[u8]) -> Result<Option<FromWorker>, String> {
         worker_end: f.times.map_or(0.0, |t| t.worker_end_time),
         ..Default::default()
     };
-    let answer = |request_id, kind, fin| Ok(Some(FromWorker::Answer(Answer { request_id, kind, fin })));
+    let answer = |request_id, kind, fin| {
+        Ok(Some(FromWorker::Answer(Answer {
+            request_id,
+            kind,
+            fin,
+        })))
+    };
     let done = |yes: bool, t| if yes { plain_fin(t) } else { None };
     match from_boxed::<P>(data) {
-        Ok(P::QueryAnswer(m)) => answer(m.request_id, AnswerKind::Head(m.answer), done(m.is_completed, m.tokens_used)),
-        Ok(P::QueryAnswerPart(m)) => answer(m.request_id, AnswerKind::Part(m.answer), done(m.is_completed, m.tokens_used)),
-        Ok(P::QueryAnswerError(m)) => answer(m.request_id, AnswerKind::Error { code: m.error_code, text: m.error, after_head: false }, plain_fin(m.tokens_used)),
-        Ok(P::QueryAnswerPartError(m)) => answer(m.request_id, AnswerKind::Error { code: m.error_code, text: m.error, after_head: true }, plain_fin(m.tokens_used)),
-        Ok(P::QueryAnswerEx(m)) => answer(m.request_id, AnswerKind::Head(m.answer), m.final_info.map(fin)),
-        Ok(P::QueryAnswerPartEx(m)) => answer(m.request_id, AnswerKind::Part(m.answer), m.final_info.map(fin)),
+        Ok(P::QueryAnswer(m)) => answer(
+            m.request_id,
+            AnswerKind::Head(m.answer),
+            done(m.is_completed, m.tokens_used),
+        ),
+        Ok(P::QueryAnswerPart(m)) => answer(
+            m.request_id,
+            AnswerKind::Part(m.answer),
+            done(m.is_completed, m.tokens_used),
+        ),
+        Ok(P::QueryAnswerError(m)) => answer(
+            m.request_id,
+            AnswerKind::Error {
+                code: m.error_code,
+                text: m.error,
+                after_head: false,
+            },
+            plain_fin(m.tokens_used),
+        ),
+        Ok(P::QueryAnswerPartError(m)) => answer(
+            m.request_id,
+            AnswerKind::Error {
+                code: m.error_code,
+                text: m.error,
+                after_head: true,
+            },
+            plain_fin(m.tokens_used),
+        ),
+        Ok(P::QueryAnswerEx(m)) => answer(
+            m.request_id,
+            AnswerKind::Head(m.answer),
+            m.final_info.map(fin),
+        ),
+        Ok(P::QueryAnswerPartEx(m)) => answer(
+            m.request_id,
+            AnswerKind::Part(m.answer),
+            m.final_info.map(fin),
+        ),
         // A reference worker always sends it; without it nothing is claimed, which must not hurt us (11 #21).
         Ok(P::QueryAnswerErrorEx(m)) => answer(
             m.request_id,
-            AnswerKind::Error { code: m.error_code, text: m.error, after_head: false },
+            AnswerKind::Error {
+                code: m.error_code,
+                text: m.error,
+                after_head: false,
+            },
             Some(m.final_info.map(fin).unwrap_or_default()),
         ),
         Ok(P::EnabledDisabled(m)) => Ok(Some(FromWorker::Enabled(m.disabled == 0))),
@@ -564,29 +781,44 @@ pub fn parse_worker_packet(data: &[u8]) -> Result<Option<FromWorker>, String> {
 
 /// Whether `data` is an `http.request`; more is not the proxy's business (3.9).
 pub fn check_http_request(data: &[u8]) -> Result<(), String> {
-    from_boxed::<http::Request>(data).map(|_| ()).map_err(|e| e.to_string())
+    from_boxed::<http::Request>(data)
+        .map(|_| ())
+        .map_err(|e| e.to_string())
 }
 
 /// A complete error response in the form the reference client survives (appendix A, proxy 5).
 pub fn error_response(status: u16, body: &[u8]) -> Vec<u8> {
-    let header = |name: &str, value: &str| http::Header { name: name.to_owned(), value: value.to_owned() };
+    let header = |name: &str, value: &str| http::Header {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
     to_boxed(&http::Response {
         http_version: "HTTP/1.1".to_owned(),
         status_code: i32::from(status),
         reason: reason(status).to_owned(),
-        headers: vec![header("Content-Type", "application/json"), header("Transfer-Encoding", "chunked")],
+        headers: vec![
+            header("Content-Type", "application/json"),
+            header("Transfer-Encoding", "chunked"),
+        ],
         payload: body.to_vec(),
     })
 }
 
 /// Adds the two times of a hop to a response head (6.5).
-pub fn stamp_response(data: &[u8], start: (&str, f64), end: (&str, f64)) -> Result<Vec<u8>, String> {
+pub fn stamp_response(
+    data: &[u8],
+    start: (&str, f64),
+    end: (&str, f64),
+) -> Result<Vec<u8>, String> {
     let mut r: http::Response = from_boxed(data).map_err(|e| e.to_string())?;
     if !(100..=999).contains(&r.status_code) {
         return Err(format!("status {} is not an HTTP status", r.status_code));
     }
     for (name, at) in [start, end] {
-        r.headers.push(http::Header { name: name.to_owned(), value: format!("{at:.6}") });
+        r.headers.push(http::Header {
+            name: name.to_owned(),
+            value: format!("{at:.6}"),
+        });
     }
     Ok(to_boxed(&r))
 }
@@ -599,5 +831,8 @@ pub fn debug_text(kind: &str, start_ms: u64, now_ms: u64) -> String {
 
 /// Reason phrase of a status.
 pub fn reason(status: u16) -> &'static str {
-    ::http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error")
+    ::http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|s| s.canonical_reason())
+        .unwrap_or("Error")
 }

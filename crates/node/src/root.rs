@@ -47,7 +47,11 @@ impl RootView {
             .iter()
             .filter_map(|(seqno, net)| {
                 let e = net.endpoints().ok()?;
-                Some(RegisteredProxy { seqno: *seqno, workers: e.for_workers, clients: e.for_clients })
+                Some(RegisteredProxy {
+                    seqno: *seqno,
+                    workers: e.for_workers,
+                    clients: e.for_clients,
+                })
             })
             .collect();
         Ok(RootView {
@@ -88,7 +92,11 @@ impl RootView {
 
     /// What a request at `coefficient` costs.
     pub fn prices(&self, coefficient: Coefficient) -> Prices {
-        Prices { multipliers: self.multipliers(), price_per_token: self.price(), coefficient }
+        Prices {
+            multipliers: self.multipliers(),
+            price_per_token: self.price(),
+            coefficient,
+        }
     }
 
     /// Whether a full model name (`base@commit:hash`) is on the list.
@@ -102,12 +110,22 @@ impl RootView {
     }
 
     /// Contract of a client at a proxy.
-    pub fn client_contract(&self, proxy_sc: Address, proxy_key: [u8; 32], owner: Address) -> Result<StateInit, AbiError> {
+    pub fn client_contract(
+        &self,
+        proxy_sc: Address,
+        proxy_key: [u8; 32],
+        owner: Address,
+    ) -> Result<StateInit, AbiError> {
         abi::client_init(&self.params, proxy_sc, proxy_key, owner)
     }
 
     /// Contract of a worker at a proxy.
-    pub fn worker_contract(&self, proxy_sc: Address, proxy_key: [u8; 32], owner: Address) -> Result<StateInit, AbiError> {
+    pub fn worker_contract(
+        &self,
+        proxy_sc: Address,
+        proxy_key: [u8; 32],
+        owner: Address,
+    ) -> Result<StateInit, AbiError> {
         abi::worker_init(&self.params, proxy_sc, proxy_key, owner)
     }
 }

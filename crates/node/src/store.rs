@@ -19,7 +19,9 @@ const SIGNATURE_LEN: usize = 64;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The file cannot be opened as a redb database.
-    #[error("{path}: cannot open the store: {source}; if another cocoon uses this data directory stop it first, otherwise the file is damaged: restore it from a copy or start with another --data-dir")]
+    #[error(
+        "{path}: cannot open the store: {source}; if another cocoon uses this data directory stop it first, otherwise the file is damaged: restore it from a copy or start with another --data-dir"
+    )]
     Open {
         /// The file.
         path: PathBuf,
@@ -27,7 +29,9 @@ pub enum StoreError {
         source: Box<redb::Error>,
     },
     /// Written by another version of this program.
-    #[error("{path}: store format {found}, this program reads format {FORMAT}; use the cocoon version that wrote it, or another --data-dir")]
+    #[error(
+        "{path}: store format {found}, this program reads format {FORMAT}; use the cocoon version that wrote it, or another --data-dir"
+    )]
     Format {
         /// The file.
         path: PathBuf,
@@ -45,7 +49,9 @@ pub enum StoreError {
         found: String,
     },
     /// A record's signature does not fit.
-    #[error("{path}: record \"{key}\" is damaged or was written with another key; restore the file from a copy, nothing was changed")]
+    #[error(
+        "{path}: record \"{key}\" is damaged or was written with another key; restore the file from a copy, nothing was changed"
+    )]
     Record {
         /// The file.
         path: PathBuf,
@@ -65,6 +71,9 @@ pub enum StoreError {
 /// One change of a batch: a new value, or `None` to remove the record.
 pub type Change = (String, Option<Vec<u8>>);
 
+/// Keys and verified values.
+pub type Records = Vec<(String, Vec<u8>)>;
+
 /// Signed key-value records of one role.
 pub struct RoleStore {
     db: Database,
@@ -75,49 +84,83 @@ pub struct RoleStore {
 
 impl RoleStore {
     /// Opens or creates `path` for `role`, and returns every record in it, verified.
-    pub fn open(path: &Path, role: &str, key: &SigningKey) -> Result<(Self, Vec<(String, Vec<u8>)>), StoreError> {
-        let io = |source: redb::Error| StoreError::Io { path: path.to_owned(), source: Box::new(source) };
-        let db = Database::create(path).map_err(|e| StoreError::Open { path: path.to_owned(), source: Box::new(e.into()) })?;
+    pub fn open(path: &Path, role: &str, key: &SigningKey) -> Result<(Self, Records), StoreError> {
+        let io = |source: redb::Error| StoreError::Io {
+            path: path.to_owned(),
+            source: Box::new(source),
+        };
+        let db = Database::create(path).map_err(|e| StoreError::Open {
+            path: path.to_owned(),
+            source: Box::new(e.into()),
+        })?;
         let tx = db.begin_write().map_err(|e| io(e.into()))?;
         {
             let mut meta = tx.open_table(META).map_err(|e| io(e.into()))?;
-            let read = |m: &redb::Table<&str, &[u8]>, k: &str| -> Result<Option<String>, StoreError> {
-                Ok(m.get(k).map_err(|e| io(e.into()))?.map(|v| String::from_utf8_lossy(v.value()).into_owned()))
-            };
+            let read =
+                |m: &redb::Table<&str, &[u8]>, k: &str| -> Result<Option<String>, StoreError> {
+                    Ok(m.get(k)
+                        .map_err(|e| io(e.into()))?
+                        .map(|v| String::from_utf8_lossy(v.value()).into_owned()))
+                };
             match read(&meta, "format")? {
                 None => {
-                    meta.insert("format", FORMAT.to_string().as_bytes()).map_err(|e| io(e.into()))?;
-                    meta.insert("role", role.as_bytes()).map_err(|e| io(e.into()))?;
+                    meta.insert("format", FORMAT.to_string().as_bytes())
+                        .map_err(|e| io(e.into()))?;
+                    meta.insert("role", role.as_bytes())
+                        .map_err(|e| io(e.into()))?;
                 }
-                Some(found) if found != FORMAT.to_string() => return Err(StoreError::Format { path: path.to_owned(), found }),
+                Some(found) if found != FORMAT.to_string() => {
+                    return Err(StoreError::Format {
+                        path: path.to_owned(),
+                        found,
+                    });
+                }
                 Some(_) => {
                     let found = read(&meta, "role")?.unwrap_or_default();
                     if found != role {
-                        return Err(StoreError::Foreign { path: path.to_owned(), expected: role.to_owned(), found });
+                        return Err(StoreError::Foreign {
+                            path: path.to_owned(),
+                            expected: role.to_owned(),
+                            found,
+                        });
                     }
                 }
             }
             tx.open_table(RECORDS).map_err(|e| io(e.into()))?;
         }
         tx.commit().map_err(|e| io(e.into()))?;
-        let store = RoleStore { db, path: path.to_owned(), role: role.to_owned(), key: key.clone() };
+        let store = RoleStore {
+            db,
+            path: path.to_owned(),
+            role: role.to_owned(),
+            key: key.clone(),
+        };
         let records = store.load()?;
         Ok((store, records))
     }
 
-    fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let io = |source: redb::Error| StoreError::Io { path: self.path.clone(), source: Box::new(source) };
+    fn load(&self) -> Result<Records, StoreError> {
+        let io = |source: redb::Error| StoreError::Io {
+            path: self.path.clone(),
+            source: Box::new(source),
+        };
         let tx = self.db.begin_read().map_err(|e| io(e.into()))?;
         let table = tx.open_table(RECORDS).map_err(|e| io(e.into()))?;
         let mut out = Vec::new();
         for row in table.iter().map_err(|e| io(e.into()))? {
             let (k, v) = row.map_err(|e| io(e.into()))?;
             let (key, raw) = (k.value().to_owned(), v.value());
-            let bad = || StoreError::Record { path: self.path.clone(), key: key.clone() };
+            let bad = || StoreError::Record {
+                path: self.path.clone(),
+                key: key.clone(),
+            };
             let cut = raw.len().checked_sub(SIGNATURE_LEN).ok_or_else(bad)?;
             let (value, sig) = raw.split_at(cut);
             let sig = Signature::from_slice(sig).map_err(|_| bad())?;
-            self.key.verifying_key().verify(&self.signed_bytes(&key, value), &sig).map_err(|_| bad())?;
+            self.key
+                .verifying_key()
+                .verify(&self.signed_bytes(&key, value), &sig)
+                .map_err(|_| bad())?;
             out.push((key, value.to_vec()));
         }
         Ok(out)
@@ -125,7 +168,10 @@ impl RoleStore {
 
     /// Applies a batch in one durable transaction: after `Ok` it survives a power cut.
     pub fn write(&self, batch: &[Change]) -> Result<(), StoreError> {
-        let io = |source: redb::Error| StoreError::Io { path: self.path.clone(), source: Box::new(source) };
+        let io = |source: redb::Error| StoreError::Io {
+            path: self.path.clone(),
+            source: Box::new(source),
+        };
         let tx = self.db.begin_write().map_err(|e| io(e.into()))?;
         {
             let mut table = tx.open_table(RECORDS).map_err(|e| io(e.into()))?;
@@ -133,8 +179,12 @@ impl RoleStore {
                 match value {
                     Some(value) => {
                         let mut raw = value.clone();
-                        raw.extend_from_slice(&self.key.sign(&self.signed_bytes(key, value)).to_bytes());
-                        table.insert(key.as_str(), raw.as_slice()).map_err(|e| io(e.into()))?;
+                        raw.extend_from_slice(
+                            &self.key.sign(&self.signed_bytes(key, value)).to_bytes(),
+                        );
+                        table
+                            .insert(key.as_str(), raw.as_slice())
+                            .map_err(|e| io(e.into()))?;
                     }
                     None => {
                         table.remove(key.as_str()).map_err(|e| io(e.into()))?;
@@ -147,7 +197,12 @@ impl RoleStore {
 
     fn signed_bytes(&self, key: &str, value: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(value.len() + key.len() + 64);
-        for part in ["cocoon-store-v1".as_bytes(), self.role.as_bytes(), key.as_bytes(), value] {
+        for part in [
+            "cocoon-store-v1".as_bytes(),
+            self.role.as_bytes(),
+            key.as_bytes(),
+            value,
+        ] {
             out.extend_from_slice(&(part.len() as u64).to_le_bytes());
             out.extend_from_slice(part);
         }
@@ -170,14 +225,24 @@ mod tests {
         {
             let (s, r) = RoleStore::open(&path, "proxy", &key(1)).unwrap();
             assert!(r.is_empty());
-            s.write(&[("a".into(), Some(b"1".to_vec())), ("b".into(), Some(b"2".to_vec()))]).unwrap();
+            s.write(&[
+                ("a".into(), Some(b"1".to_vec())),
+                ("b".into(), Some(b"2".to_vec())),
+            ])
+            .unwrap();
             s.write(&[("a".into(), None)]).unwrap();
         }
         let (s, r) = RoleStore::open(&path, "proxy", &key(1)).unwrap();
         assert_eq!(r, vec![("b".to_owned(), b"2".to_vec())]);
         drop(s);
-        assert!(matches!(RoleStore::open(&path, "worker", &key(1)), Err(StoreError::Foreign { .. })));
-        assert!(matches!(RoleStore::open(&path, "proxy", &key(2)), Err(StoreError::Record { .. })));
+        assert!(matches!(
+            RoleStore::open(&path, "worker", &key(1)),
+            Err(StoreError::Foreign { .. })
+        ));
+        assert!(matches!(
+            RoleStore::open(&path, "proxy", &key(2)),
+            Err(StoreError::Record { .. })
+        ));
     }
 
     #[test]
@@ -185,7 +250,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.redb");
         let (s, _) = RoleStore::open(&path, "proxy", &key(1)).unwrap();
-        s.write(&[("a".into(), Some(b"1".to_vec())), ("b".into(), Some(b"2".to_vec()))]).unwrap();
+        s.write(&[
+            ("a".into(), Some(b"1".to_vec())),
+            ("b".into(), Some(b"2".to_vec())),
+        ])
+        .unwrap();
         let tx = s.db.begin_write().unwrap();
         {
             let mut t = tx.open_table(RECORDS).unwrap();
@@ -194,7 +263,9 @@ mod tests {
         }
         tx.commit().unwrap();
         drop(s);
-        assert!(matches!(RoleStore::open(&path, "proxy", &key(1)), Err(StoreError::Record { key, .. }) if key == "b"));
+        assert!(
+            matches!(RoleStore::open(&path, "proxy", &key(1)), Err(StoreError::Record { key, .. }) if key == "b")
+        );
     }
 
     #[test]
@@ -203,12 +274,20 @@ mod tests {
         let path = dir.path().join("s.redb");
         let (s, _) = RoleStore::open(&path, "proxy", &key(1)).unwrap();
         let tx = s.db.begin_write().unwrap();
-        tx.open_table(META).unwrap().insert("format", b"99".as_slice()).unwrap();
+        tx.open_table(META)
+            .unwrap()
+            .insert("format", b"99".as_slice())
+            .unwrap();
         tx.commit().unwrap();
         drop(s);
-        assert!(matches!(RoleStore::open(&path, "proxy", &key(1)), Err(StoreError::Format { found, .. }) if found == "99"));
+        assert!(
+            matches!(RoleStore::open(&path, "proxy", &key(1)), Err(StoreError::Format { found, .. }) if found == "99")
+        );
         std::fs::write(&path, b"not a database at all").unwrap();
-        assert!(matches!(RoleStore::open(&path, "proxy", &key(1)), Err(StoreError::Open { .. })));
+        assert!(matches!(
+            RoleStore::open(&path, "proxy", &key(1)),
+            Err(StoreError::Open { .. })
+        ));
         assert_eq!(std::fs::read(&path).unwrap(), b"not a database at all");
     }
 }

@@ -22,7 +22,16 @@ use super::types::{HttpOut, NewRequest};
 use crate::api_error::ApiError;
 
 /// Headers of the caller that do not travel: they belong to this connection, or are credentials for this endpoint.
-const LOCAL_HEADERS: [&str; 8] = ["content-length", "transfer-encoding", "connection", "host", "authorization", "cookie", "accept-encoding", "expect"];
+const LOCAL_HEADERS: [&str; 8] = [
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "host",
+    "authorization",
+    "cookie",
+    "accept-encoding",
+    "expect",
+];
 
 #[derive(Clone)]
 struct Api {
@@ -32,7 +41,10 @@ struct Api {
 
 /// The routes.
 pub(super) fn router(queue: ApiQueue, keys: Vec<String>) -> Router {
-    let api = Api { queue, keys: Arc::new(keys) };
+    let api = Api {
+        queue,
+        keys: Arc::new(keys),
+    };
     Router::new()
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
@@ -51,46 +63,100 @@ pub(super) fn router(queue: ApiQueue, keys: Vec<String>) -> Router {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/json")], self.body()).into_response()
+        (
+            status,
+            [(header::CONTENT_TYPE, "application/json")],
+            self.body(),
+        )
+            .into_response()
     }
 }
 
 async fn cors(request: Request, next: Next) -> Response {
     let preflight = request.method() == Method::OPTIONS;
-    let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let mut response = if preflight {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        next.run(request).await
+    };
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
     if preflight {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type, Authorization"));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, POST, OPTIONS"),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("Content-Type, Authorization"),
+        );
     }
     response
 }
 
 async fn require_key(State(api): State<Api>, request: Request, next: Next) -> Response {
     if !api.keys.is_empty() {
-        let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer ")).unwrap_or("");
+        let given = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.strip_prefix("Bearer "))
+            .unwrap_or("");
         // Compared by hash, so that the time tells nothing about the keys.
         let hash = crate::payment::secret_hash;
-        if !api.keys.iter().any(|k| hash(k.as_bytes()) == hash(given.as_bytes())) {
-            return ApiError::new(401, "invalid_request_error", "invalid_api_key", "this endpoint asks for an API key in the header \"Authorization: Bearer ...\"").into_response();
+        if !api
+            .keys
+            .iter()
+            .any(|k| hash(k.as_bytes()) == hash(given.as_bytes()))
+        {
+            return ApiError::new(
+                401,
+                "invalid_request_error",
+                "invalid_api_key",
+                "this endpoint asks for an API key in the header \"Authorization: Bearer ...\"",
+            )
+            .into_response();
         }
     }
     next.run(request).await
 }
 
 async fn not_found(request: Request) -> ApiError {
-    ApiError::new(404, "invalid_request_error", "unknown_url", format!("no such path: {}; there are /v1/chat/completions, /v1/completions and /v1/models", request.uri().path()))
+    ApiError::new(
+        404,
+        "invalid_request_error",
+        "unknown_url",
+        format!(
+            "no such path: {}; there are /v1/chat/completions, /v1/completions and /v1/models",
+            request.uri().path()
+        ),
+    )
 }
 
 async fn wrong_method(request: Request) -> ApiError {
-    ApiError::new(405, "invalid_request_error", "method_not_allowed", format!("{} is not possible on {}", request.method(), request.uri().path()))
+    ApiError::new(
+        405,
+        "invalid_request_error",
+        "method_not_allowed",
+        format!(
+            "{} is not possible on {}",
+            request.method(),
+            request.uri().path()
+        ),
+    )
 }
 
 async fn health(State(api): State<Api>) -> Response {
     let stats = api.queue.stats().await;
     let ready = stats["ready"] == json!(true);
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, axum::Json(json!({"ready": ready}))).into_response()
 }
 
@@ -119,12 +185,23 @@ async fn models(State(api): State<Api>) -> Result<Response, ApiError> {
     Ok(axum::Json(json!({"object": "list", "data": list(&api).await?})).into_response())
 }
 
-async fn model(State(api): State<Api>, axum::extract::Path(id): axum::extract::Path<String>) -> Result<Response, ApiError> {
+async fn model(
+    State(api): State<Api>,
+    axum::extract::Path(id): axum::extract::Path<String>,
+) -> Result<Response, ApiError> {
     let found = list(&api).await?.into_iter().find(|m| m["id"] == json!(id));
-    found.map(|m| axum::Json(m).into_response()).ok_or_else(|| ApiError::from_network(621, &format!("unknown model {id}")))
+    found
+        .map(|m| axum::Json(m).into_response())
+        .ok_or_else(|| ApiError::from_network(621, &format!("unknown model {id}")))
 }
 
-async fn inference(State(api): State<Api>, method: Method, uri: axum::http::Uri, headers: HeaderMap, body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Result<Response, ApiError> {
+async fn inference(
+    State(api): State<Api>,
+    method: Method,
+    uri: axum::http::Uri,
+    headers: HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<Response, ApiError> {
     let body = body.map_err(|e| match e.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(413, "invalid_request_error", "request_too_large", format!("the body is larger than {MAX_BODY} bytes, the most that fits into one message of the network")),
         _ => ApiError::invalid("bad_body", "the body could not be read"),
@@ -142,27 +219,54 @@ async fn inference(State(api): State<Api>, method: Method, uri: axum::http::Uri,
         enable_debug: parsed.enable_debug,
     };
     let guard = CallGuard::new(api.queue.clone(), id);
-    api.queue.send(ApiCommand::Request(Box::new(new), out)).await?;
+    api.queue
+        .send(ApiCommand::Request(Box::new(new), out))
+        .await?;
     respond(id, &parsed, answers, guard).await
 }
 
 /// The request as it travels: callers' credentials stay here, and a Host is always there (3.9).
-fn carried(method: &Method, path: &str, headers: &HeaderMap, parsed: &ParsedRequest) -> wire::Request {
-    let mut out = vec![wire::Header { name: "Host".to_owned(), value: "cocoon".to_owned() }];
+fn carried(
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    parsed: &ParsedRequest,
+) -> wire::Request {
+    let mut out = vec![wire::Header {
+        name: "Host".to_owned(),
+        value: "cocoon".to_owned(),
+    }];
     for (name, value) in headers {
         if LOCAL_HEADERS.contains(&name.as_str()) {
             continue;
         }
         if let Ok(value) = value.to_str() {
-            out.push(wire::Header { name: name.as_str().to_owned(), value: value.to_owned() });
+            out.push(wire::Header {
+                name: name.as_str().to_owned(),
+                value: value.to_owned(),
+            });
         }
     }
-    out.push(wire::Header { name: "Content-Length".to_owned(), value: parsed.body.len().to_string() });
-    wire::Request { method: method.as_str().to_owned(), url: path.to_owned(), http_version: "HTTP/1.1".to_owned(), headers: out, payload: parsed.body.clone() }
+    out.push(wire::Header {
+        name: "Content-Length".to_owned(),
+        value: parsed.body.len().to_string(),
+    });
+    wire::Request {
+        method: method.as_str().to_owned(),
+        url: path.to_owned(),
+        http_version: "HTTP/1.1".to_owned(),
+        headers: out,
+        payload: parsed.body.clone(),
+    }
 }
 
 /// Waits for the head, then lets the body flow piece by piece.
-async fn respond(id: [u8; 32], parsed: &ParsedRequest, mut answers: mpsc::UnboundedReceiver<HttpOut>, guard: CallGuard) -> Result<Response, ApiError> {
+async fn respond(
+    id: [u8; 32],
+    parsed: &ParsedRequest,
+    mut answers: mpsc::UnboundedReceiver<HttpOut>,
+    guard: CallGuard,
+) -> Result<Response, ApiError> {
     let (status, headers) = match answers.recv().await {
         Some(HttpOut::Head { status, headers }) => (status, headers),
         Some(HttpOut::Fail(e)) => {
@@ -171,13 +275,20 @@ async fn respond(id: [u8; 32], parsed: &ParsedRequest, mut answers: mpsc::Unboun
         }
         Some(HttpOut::Body(_) | HttpOut::End) | None => {
             guard.done();
-            return Err(ApiError::new(503, "server_error", "shutting_down", "the client is stopping"));
+            return Err(ApiError::new(
+                503,
+                "server_error",
+                "shutting_down",
+                "the client is stopping",
+            ));
         }
     };
     let mut response = Response::builder().status(status);
     if let Some(map) = response.headers_mut() {
         for (name, value) in headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::try_from(name), HeaderValue::try_from(value))
+            {
                 map.append(name, value);
             }
         }
@@ -187,9 +298,22 @@ async fn respond(id: [u8; 32], parsed: &ParsedRequest, mut answers: mpsc::Unboun
     }
     let is_stream = parsed.stream && (200..300).contains(&status);
     let filter = (is_stream && !parsed.wants_usage).then(UsageFilter::default);
-    let flow = Flow { answers, guard: Some(guard), filter, is_stream, ended: false };
+    let flow = Flow {
+        answers,
+        guard: Some(guard),
+        filter,
+        is_stream,
+        ended: false,
+    };
     let body = Body::from_stream(stream::unfold(flow, Flow::next));
-    response.body(body).map_err(|_| ApiError::new(502, "server_error", "bad_response", "the worker's response head is not valid HTTP"))
+    response.body(body).map_err(|_| {
+        ApiError::new(
+            502,
+            "server_error",
+            "bad_response",
+            "the worker's response head is not valid HTTP",
+        )
+    })
 }
 
 struct Flow {

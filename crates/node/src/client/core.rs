@@ -89,7 +89,12 @@ pub struct ClientCore {
 
 impl ClientCore {
     /// Opens a client from its records. A record that cannot be read is an error: it may hold the proof of a payment.
-    pub fn new(cfg: ClientConfig, root: RootView, records: Vec<(String, Vec<u8>)>, now_ms: u64) -> Result<Self, String> {
+    pub fn new(
+        cfg: ClientConfig,
+        root: RootView,
+        records: Vec<(String, Vec<u8>)>,
+        now_ms: u64,
+    ) -> Result<Self, String> {
         let mut core = ClientCore {
             cfg,
             root,
@@ -109,7 +114,10 @@ impl ClientCore {
         };
         for (name, value) in records {
             let record = core.read_record(&name, &value).ok_or_else(|| format!("record \"{name}\" of the client's store cannot be read; restore the file from a copy"))?;
-            core.fx.push(ClientEffect::Watch { proxy_sc: record.sc, address: record.client_sc });
+            core.fx.push(ClientEffect::Watch {
+                proxy_sc: record.sc,
+                address: record.client_sc,
+            });
             core.proxies.insert(record.sc, record);
         }
         Ok(core)
@@ -178,9 +186,17 @@ impl ClientCore {
             LinkEvent::Packet { link, data } => self.on_packet(link, &data),
             LinkEvent::Query { link, id, .. } => {
                 // A proxy asks its clients nothing; the reference answers such a query like this.
-                self.fx.push(ClientEffect::Link(LinkEffect::Reply { link, id, result: Err((0, "Lost promise".to_owned())) }));
+                self.fx.push(ClientEffect::Link(LinkEffect::Reply {
+                    link,
+                    id,
+                    result: Err((0, "Lost promise".to_owned())),
+                }));
             }
-            LinkEvent::Answer { link, ticket, result } => self.on_answer(link, ticket, result),
+            LinkEvent::Answer {
+                link,
+                ticket,
+                result,
+            } => self.on_answer(link, ticket, result),
             LinkEvent::Down { link, .. } => self.on_down(link),
         }
     }
@@ -204,9 +220,15 @@ impl ClientCore {
         }
     }
 
-    /// Whether a request sent now has somewhere to go.
+    /// Whether a request sent now has somewhere to go, and a deposit to pay it from.
     pub fn is_ready(&self) -> bool {
-        self.links.values().any(Link::is_ready)
+        let paid = |sc: Address| {
+            self.root.price().is_zero()
+                || self.proxies.get(&sc).is_some_and(|p| p.contract.balance > 0)
+        };
+        self.links
+            .values()
+            .any(|l| l.is_ready() && l.proxy.is_some_and(paid))
     }
 
     /// The root configuration in force.
@@ -279,7 +301,10 @@ impl ClientCore {
         }
         self.save_no += 1;
         self.saving = true;
-        self.fx.push(ClientEffect::Save { number: self.save_no, batch });
+        self.fx.push(ClientEffect::Save {
+            number: self.save_no,
+            batch,
+        });
     }
 
     // ---- small helpers ------------------------------------------------------------------------
@@ -301,18 +326,40 @@ impl ClientCore {
 
     pub(super) fn ask(&mut self, link: LinkId, data: Vec<u8>, timeout_ms: u64) -> u64 {
         let ticket = self.ticket();
-        self.fx.push(ClientEffect::Link(LinkEffect::Ask { link, ticket, data, timeout_ms }));
+        self.fx.push(ClientEffect::Link(LinkEffect::Ask {
+            link,
+            ticket,
+            data,
+            timeout_ms,
+        }));
         ticket
     }
 
-    pub(super) fn transact(&mut self, to: Address, value: u128, bounce: bool, init: Option<Cell>, body: Option<Cell>) -> u64 {
+    pub(super) fn transact(
+        &mut self,
+        to: Address,
+        value: u128,
+        bounce: bool,
+        init: Option<Cell>,
+        body: Option<Cell>,
+    ) -> u64 {
         let ticket = self.ticket();
-        self.fx.push(ClientEffect::Transact { ticket, to, value, bounce, init, body });
+        self.fx.push(ClientEffect::Transact {
+            ticket,
+            to,
+            value,
+            bounce,
+            init,
+            body,
+        });
         ticket
     }
 
     pub(super) fn close(&mut self, link: LinkId, reason: impl Into<String>) {
-        self.fx.push(ClientEffect::Link(LinkEffect::Close { link, reason: reason.into() }));
+        self.fx.push(ClientEffect::Link(LinkEffect::Close {
+            link,
+            reason: reason.into(),
+        }));
         self.on_down(link);
     }
 }

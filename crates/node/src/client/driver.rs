@@ -17,12 +17,14 @@ use tracing::{error, info, warn};
 
 use super::ClientCore;
 use super::api;
-use super::types::{ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest};
+use super::types::{
+    ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest,
+};
 use crate::api_error::ApiError;
-use crate::common::{Clock, NodeError, Timing, spawn_writer};
+use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, spawn_writer};
 use crate::peers::{DialConfig, IdentityCell, Peers};
 use crate::root::RootView;
-use crate::store::{Change, RoleStore, StoreError};
+use crate::store::RoleStore;
 use crate::wallet::{Outgoing, WalletHandle};
 use crate::watch::{read_root, watch_account, watch_root};
 
@@ -69,12 +71,15 @@ pub struct ClientOptions {
     pub api_keys: Vec<String>,
 }
 
+/// Price per token and what is on offer.
+type Offers = Result<(u128, Vec<ModelOffer>), ApiError>;
+
 /// What the HTTP side wants of the core.
 pub(super) enum ApiCommand {
     Request(Box<NewRequest>, mpsc::UnboundedSender<HttpOut>),
     Cancel([u8; 32]),
     Taken([u8; 32], usize),
-    Models(oneshot::Sender<Result<(u128, Vec<ModelOffer>), ApiError>>),
+    Models(oneshot::Sender<Offers>),
     Stats(oneshot::Sender<serde_json::Value>),
     Drain,
 }
@@ -84,7 +89,12 @@ pub(super) enum ApiCommand {
 pub(super) struct ApiQueue(mpsc::UnboundedSender<ApiCommand>);
 
 fn stopping() -> ApiError {
-    ApiError::new(503, "server_error", "shutting_down", "the client is stopping")
+    ApiError::new(
+        503,
+        "server_error",
+        "shutting_down",
+        "the client is stopping",
+    )
 }
 
 impl ApiQueue {
@@ -92,7 +102,7 @@ impl ApiQueue {
         self.0.send(command).map_err(|_| stopping())
     }
 
-    pub async fn models(&self) -> Result<(u128, Vec<ModelOffer>), ApiError> {
+    pub async fn models(&self) -> Offers {
         let (tx, rx) = oneshot::channel();
         self.send(ApiCommand::Models(tx)).await?;
         rx.await.map_err(|_| stopping())?
@@ -103,7 +113,8 @@ impl ApiQueue {
         if self.send(ApiCommand::Stats(tx)).await.is_err() {
             return serde_json::json!({"ready": false, "stopped": true});
         }
-        rx.await.unwrap_or_else(|_| serde_json::json!({"ready": false, "stopped": true}))
+        rx.await
+            .unwrap_or_else(|_| serde_json::json!({"ready": false, "stopped": true}))
     }
 }
 
@@ -116,7 +127,11 @@ pub(super) struct CallGuard {
 
 impl CallGuard {
     pub fn new(queue: ApiQueue, id: [u8; 32]) -> Self {
-        CallGuard { queue, id, done: false }
+        CallGuard {
+            queue,
+            id,
+            done: false,
+        }
     }
 
     /// The caller took this many bytes.
@@ -184,13 +199,21 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
             o.secret.len()
         )));
     }
-    let root = read_root(o.chain.as_ref(), &o.root).await.map_err(|e| NodeError::Root { address: o.root.to_string(), reason: e.to_string() })?;
+    let root = read_root(o.chain.as_ref(), &o.root)
+        .await
+        .map_err(|e| NodeError::Root {
+            address: o.root.to_string(),
+            reason: e.to_string(),
+        })?;
     if root.is_test() != o.is_test {
-        return Err(NodeError::Config("the test flag of the root contract differs from this client's".to_owned()));
+        return Err(NodeError::Config(
+            "the test flag of the root contract differs from this client's".to_owned(),
+        ));
     }
     let network = o.chain.network().await?;
     let mainnet = network.global_id == cocoon_ton::chain::MAINNET_GLOBAL_ID;
-    cocoon_attest::guard_network(&o.proxy_policy, mainnet, root.is_test()).map_err(|e| NodeError::Config(e.to_string()))?;
+    cocoon_attest::guard_network(&o.proxy_policy, mainnet, root.is_test())
+        .map_err(|e| NodeError::Config(e.to_string()))?;
     let (store, records) = RoleStore::open(&o.store, "client", &o.store_key)?;
     let clock = Clock::default();
     let cfg = ClientConfig {
@@ -202,11 +225,18 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
         entropy: rand::random(),
         settings: o.settings,
     };
-    let core = ClientCore::new(cfg, root.clone(), records, clock.now_ms()).map_err(NodeError::Config)?;
+    let core =
+        ClientCore::new(cfg, root.clone(), records, clock.now_ms()).map_err(NodeError::Config)?;
     let (saves, saved) = spawn_writer(store);
     let (peers, links) = Peers::new();
     let (targets_tx, targets) = watch::channel(client_targets(&root));
-    let dial = DialConfig { port: 0, identity: IdentityCell::new(o.identity), policy: o.proxy_policy, max_pow: o.max_pow, connections: o.proxy_connections as usize };
+    let dial = DialConfig {
+        port: 0,
+        identity: IdentityCell::new(o.identity),
+        policy: o.proxy_policy,
+        max_pow: o.max_pow,
+        connections: o.proxy_connections as usize,
+    };
     let (api_tx, commands) = mpsc::unbounded_channel();
     let queue = ApiQueue(api_tx);
     let router = api::router(queue.clone(), o.api_keys);
@@ -244,11 +274,18 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
         stopped: stopped_tx,
     };
     tokio::spawn(driver.run(o.timing.tick));
-    Ok(ClientHandle { queue, ready, stopped })
+    Ok(ClientHandle {
+        queue,
+        ready,
+        stopped,
+    })
 }
 
 fn client_targets(root: &RootView) -> Vec<SocketAddr> {
-    root.proxies.iter().map(|p| SocketAddr::V4(p.clients)).collect()
+    root.proxies
+        .iter()
+        .map(|p| SocketAddr::V4(p.clients))
+        .collect()
 }
 
 /// A caller waiting for its answer.
@@ -264,11 +301,11 @@ struct Driver {
     links: mpsc::Receiver<(usize, crate::link::LinkEvent)>,
     roots: watch::Receiver<Arc<RootView>>,
     targets: watch::Sender<Vec<SocketAddr>>,
-    saves: Option<mpsc::UnboundedSender<(u64, Vec<Change>)>>,
-    saved: mpsc::UnboundedReceiver<Result<u64, StoreError>>,
+    saves: Option<SaveQueue>,
+    saved: SaveReports,
     commands: mpsc::UnboundedReceiver<ApiCommand>,
     callers: HashMap<[u8; 32], Caller>,
-    lists: HashMap<u64, oneshot::Sender<Result<(u128, Vec<ModelOffer>), ApiError>>>,
+    lists: HashMap<u64, oneshot::Sender<Offers>>,
     next_list: u64,
     sent_tx: mpsc::UnboundedSender<(u64, bool)>,
     sent: mpsc::UnboundedReceiver<(u64, bool)>,
@@ -329,7 +366,13 @@ impl Driver {
     fn on_command(&mut self, command: ApiCommand) -> Option<ClientEvent> {
         match command {
             ApiCommand::Request(request, out) => {
-                self.callers.insert(request.id, Caller { out, waiting: AtomicUsize::new(0) });
+                self.callers.insert(
+                    request.id,
+                    Caller {
+                        out,
+                        waiting: AtomicUsize::new(0),
+                    },
+                );
                 Some(ClientEvent::Request(request))
             }
             ApiCommand::Cancel(id) => {
@@ -364,8 +407,14 @@ impl Driver {
             match effect {
                 ClientEffect::Link(e) => self.peers.apply(e),
                 ClientEffect::Http(id, out) => {
-                    let Some(c) = self.callers.get(&id) else { continue };
-                    let size = if let HttpOut::Body(b) = &out { b.len() } else { 0 };
+                    let Some(c) = self.callers.get(&id) else {
+                        continue;
+                    };
+                    let size = if let HttpOut::Body(b) = &out {
+                        b.len()
+                    } else {
+                        0
+                    };
                     let last = matches!(out, HttpOut::End | HttpOut::Fail(_));
                     if c.waiting.fetch_add(size, Ordering::Relaxed) + size > MAX_WAITING {
                         too_slow.push(id);
@@ -388,10 +437,25 @@ impl Driver {
                         let _ = saves.send((number, batch));
                     }
                 }
-                ClientEffect::Transact { ticket, to, value, bounce, init, body } => {
+                ClientEffect::Transact {
+                    ticket,
+                    to,
+                    value,
+                    bounce,
+                    init,
+                    body,
+                } => {
                     let (wallet, sent) = (self.wallet.clone(), self.sent_tx.clone());
                     tokio::spawn(async move {
-                        let result = wallet.send(Outgoing { to, value, bounce, init, body }).await;
+                        let result = wallet
+                            .send(Outgoing {
+                                to,
+                                value,
+                                bounce,
+                                init,
+                                body,
+                            })
+                            .await;
                         if let Err(e) = &result {
                             warn!("a message to {to} was not sent: {e}");
                         }
@@ -404,10 +468,17 @@ impl Driver {
         }
         for id in too_slow {
             if let Some(c) = self.callers.remove(&id) {
-                let e = ApiError::new(503, "server_error", "too_slow", "the caller reads too slowly, the answer was broken off");
+                let e = ApiError::new(
+                    503,
+                    "server_error",
+                    "too_slow",
+                    "the caller reads too slowly, the answer was broken off",
+                );
                 let _ = c.out.send(HttpOut::Fail(e));
             }
-            let effects = self.core.handle(self.clock.now_ms(), ClientEvent::Cancel(id));
+            let effects = self
+                .core
+                .handle(self.clock.now_ms(), ClientEvent::Cancel(id));
             end = self.apply(effects).or(end);
         }
         end

@@ -54,7 +54,13 @@ impl ClientCore {
     pub(super) fn on_up(&mut self, link: LinkId, peer: &PeerInfo) {
         if self.cfg.check_hashes && !self.root.proxy_hashes.contains(&peer.image_hash) {
             self.links.insert(link, new_link());
-            self.close(link, format!("the proxy's image hash {} is not on the root contract's list", hex::encode(peer.image_hash)));
+            self.close(
+                link,
+                format!(
+                    "the proxy's image hash {} is not on the root contract's list",
+                    hex::encode(peer.image_hash)
+                ),
+            );
             return;
         }
         let connect = msg::ConnectToProxy {
@@ -62,7 +68,10 @@ impl ClientCore {
                 flags: Flags::NONE,
                 client_owner_address: self.cfg.wallet.to_text(false, self.cfg.testnet),
                 is_test: Some(self.cfg.is_test),
-                versions: Some(VersionRange { min_proto_version: 1, max_proto_version: MAX_VERSION }),
+                versions: Some(VersionRange {
+                    min_proto_version: 1,
+                    max_proto_version: MAX_VERSION,
+                }),
             },
             min_config_version: self.root.version as i32,
         };
@@ -74,7 +83,12 @@ impl ClientCore {
 
     pub(super) fn on_down(&mut self, link: LinkId) {
         if self.links.remove(&link).is_some() {
-            let lost: Vec<u64> = self.lists.iter().filter(|(_, (l, _))| *l == link).map(|(t, _)| *t).collect();
+            let lost: Vec<u64> = self
+                .lists
+                .iter()
+                .filter(|(_, (l, _))| *l == link)
+                .map(|(t, _)| *t)
+                .collect();
             for ticket in lost {
                 if let Some((_, caller)) = self.lists.remove(&ticket) {
                     self.fx.push(ClientEffect::Models(caller, Err(no_proxy())));
@@ -84,8 +98,19 @@ impl ClientCore {
         }
     }
 
-    pub(super) fn on_answer(&mut self, link: LinkId, ticket: u64, result: Result<Vec<u8>, AskError>) {
-        let Some(question) = self.links.get_mut(&link).and_then(|l| l.questions.remove(&ticket)) else { return };
+    pub(super) fn on_answer(
+        &mut self,
+        link: LinkId,
+        ticket: u64,
+        result: Result<Vec<u8>, AskError>,
+    ) {
+        let Some(question) = self
+            .links
+            .get_mut(&link)
+            .and_then(|l| l.questions.remove(&ticket))
+        else {
+            return;
+        };
         let outcome = match (question, result) {
             (Question::List, result) => {
                 self.on_list(ticket, result);
@@ -112,15 +137,25 @@ impl ClientCore {
         let m: msg::ConnectedToProxy = from_boxed(data).map_err(|e| e.to_string())?;
         let version = m.params.proto_version.unwrap_or(0);
         if !(0..=MAX_VERSION).contains(&version) {
-            return Err(format!("the proxy chose protocol version {version}, 0 to {MAX_VERSION} were possible"));
+            return Err(format!(
+                "the proxy chose protocol version {version}, 0 to {MAX_VERSION} were possible"
+            ));
         }
         let sc = self.check_proxy(&m.params)?;
         let client_sc = self.parse_contract(&m.client_sc_address, "client")?;
-        let expected = self.root.client_contract(sc, m.params.proxy_public_key, self.cfg.wallet).map_err(|e| e.to_string())?;
+        let expected = self
+            .root
+            .client_contract(sc, m.params.proxy_public_key, self.cfg.wallet)
+            .map_err(|e| e.to_string())?;
         if client_sc != expected.address {
-            return Err(format!("the proxy names {client_sc} as our contract, by our root configuration it is {}", expected.address));
+            return Err(format!(
+                "the proxy names {client_sc} as our contract, by our root configuration it is {}",
+                expected.address
+            ));
         }
-        let owner = Address::parse(&m.params.proxy_owner_address).map_err(|e| e.to_string())?.address;
+        let owner = Address::parse(&m.params.proxy_owner_address)
+            .map_err(|e| e.to_string())?
+            .address;
         if let Some(known) = self.proxies.get(&sc) {
             if known.public_key != m.params.proxy_public_key || known.client_sc != client_sc {
                 return Err("the proxy changed its key or addresses".to_owned());
@@ -141,7 +176,10 @@ impl ClientCore {
             };
             self.proxies.insert(sc, record);
             self.touch(sc);
-            self.fx.push(ClientEffect::Watch { proxy_sc: sc, address: client_sc });
+            self.fx.push(ClientEffect::Watch {
+                proxy_sc: sc,
+                address: client_sc,
+            });
         }
         if let Some(l) = self.links.get_mut(&link) {
             l.proxy = Some(sc);
@@ -152,11 +190,18 @@ impl ClientCore {
         }
         let own_hash = payment::secret_hash(&self.cfg.secret);
         let (ask, nonce) = match m.auth {
-            msg::ProxyConnectionAuth::Short(a) if a.secret_hash == own_hash => {
-                (to_boxed(&msg::AuthorizeWithProxyShort { data: self.cfg.secret.clone() }), None)
+            msg::ProxyConnectionAuth::Short(a) if a.secret_hash == own_hash => (
+                to_boxed(&msg::AuthorizeWithProxyShort {
+                    data: self.cfg.secret.clone(),
+                }),
+                None,
+            ),
+            msg::ProxyConnectionAuth::Short(a) => {
+                (to_boxed(&msg::AuthorizeWithProxyLong {}), Some(a.nonce))
             }
-            msg::ProxyConnectionAuth::Short(a) => (to_boxed(&msg::AuthorizeWithProxyLong {}), Some(a.nonce)),
-            msg::ProxyConnectionAuth::Long(a) => (to_boxed(&msg::AuthorizeWithProxyLong {}), Some(a.nonce)),
+            msg::ProxyConnectionAuth::Long(a) => {
+                (to_boxed(&msg::AuthorizeWithProxyLong {}), Some(a.nonce))
+            }
         };
         if let Some(nonce) = nonce
             && let Some(p) = self.proxies.get_mut(&sc)
@@ -180,10 +225,18 @@ impl ClientCore {
             return Err("test mode mismatch".to_owned());
         }
         let sc = self.parse_contract(&p.proxy_sc_address, "proxy")?;
-        let owner = Address::parse(&p.proxy_owner_address).map_err(|e| e.to_string())?.address;
-        let expected = self.root.proxy_contract(owner, p.proxy_public_key).map_err(|e| e.to_string())?.address;
+        let owner = Address::parse(&p.proxy_owner_address)
+            .map_err(|e| e.to_string())?
+            .address;
+        let expected = self
+            .root
+            .proxy_contract(owner, p.proxy_public_key)
+            .map_err(|e| e.to_string())?
+            .address;
         if sc != expected {
-            return Err(format!("the proxy names {sc} as its contract, by our root configuration it is {expected}"));
+            return Err(format!(
+                "the proxy names {sc} as its contract, by our root configuration it is {expected}"
+            ));
         }
         Ok(sc)
     }
@@ -192,16 +245,25 @@ impl ClientCore {
     fn parse_contract(&self, text: &str, what: &str) -> Result<Address, String> {
         let p = Address::parse(text).map_err(|e| format!("{what} contract address: {e}"))?;
         if p.bounceable || p.testnet != self.cfg.testnet {
-            return Err(format!("the {what} contract address must be non-bounceable with the flag of this network, found {text}"));
+            return Err(format!(
+                "the {what} contract address must be non-bounceable with the flag of this network, found {text}"
+            ));
         }
         Ok(p.address)
     }
 
     fn on_authorized(&mut self, link: LinkId, data: &[u8]) -> Result<(), String> {
         match from_boxed::<msg::AuthorizationWithProxy>(data).map_err(|e| e.to_string())? {
-            msg::AuthorizationWithProxy::Failed(f) => Err(format!("{} (code {})", f.error, f.error_code)),
+            msg::AuthorizationWithProxy::Failed(f) => {
+                Err(format!("{} (code {})", f.error, f.error_code))
+            }
             msg::AuthorizationWithProxy::Success(s) => {
-                self.on_claims(link, s.signed_payment.boc(), s.tokens_committed_to_db, s.max_tokens);
+                self.on_claims(
+                    link,
+                    s.signed_payment.boc(),
+                    s.tokens_committed_to_db,
+                    s.max_tokens,
+                );
                 let next = self.next_status();
                 if let Some(l) = self.links.get_mut(&link) {
                     l.ready = true;
@@ -221,7 +283,12 @@ impl ClientCore {
     }
 
     pub(super) fn ask_statuses(&mut self) {
-        let due: Vec<LinkId> = self.links.iter().filter(|(_, l)| l.ready && self.now >= l.next_status_ms).map(|(id, _)| *id).collect();
+        let due: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.ready && self.now >= l.next_status_ms)
+            .map(|(id, _)| *id)
+            .collect();
         for link in due {
             let ticket = self.ask(link, to_boxed(&msg::UpdatePaymentStatus {}), STATUS_MS);
             let next = self.next_status();
@@ -235,8 +302,17 @@ impl ClientCore {
     pub(super) fn on_packet(&mut self, link: LinkId, data: &[u8]) {
         match proto::parse_packet_to_client(data) {
             Ok(Some(FromProxy::Answer(a))) => self.on_query_answer(link, a),
-            Ok(Some(FromProxy::Payment(PaymentStatus { signed_payment, db_tokens, max_tokens }))) => {
-                self.on_claims(link, signed_payment.as_deref(), db_tokens as i64, max_tokens as i64);
+            Ok(Some(FromProxy::Payment(PaymentStatus {
+                signed_payment,
+                db_tokens,
+                max_tokens,
+            }))) => {
+                self.on_claims(
+                    link,
+                    signed_payment.as_deref(),
+                    db_tokens as i64,
+                    max_tokens as i64,
+                );
             }
             Ok(None) => {}
             Err(e) => self.close(link, format!("malformed packet from the proxy: {e}")),
@@ -245,13 +321,16 @@ impl ClientCore {
 
     /// Raises the three amounts; lower ones are ignored (3.8).
     fn on_claims(&mut self, link: LinkId, boc: Option<&[u8]>, db: i64, max: i64) {
-        let Some(sc) = self.links.get(&link).and_then(|l| l.proxy) else { return };
+        let Some(sc) = self.links.get(&link).and_then(|l| l.proxy) else {
+            return;
+        };
         if let Some(boc) = boc {
             self.take_payment(sc, boc);
         }
         let tokens = |n: i64| AdjustedTokens(n.max(0).unsigned_abs());
         if let Some(p) = self.proxies.get_mut(&sc)
-            && p.claims.merge(Claims::raised(p.claims.signed(), tokens(db), tokens(max)))
+            && p.claims
+                .merge(Claims::raised(p.claims.signed(), tokens(db), tokens(max)))
         {
             self.touch(sc);
         }
@@ -259,28 +338,42 @@ impl ClientCore {
 
     /// Keeps a payment if it is valid and newer; others are dropped with a note.
     fn take_payment(&mut self, sc: Address, boc: &[u8]) {
-        let Some(p) = self.proxies.get_mut(&sc) else { return };
+        let Some(p) = self.proxies.get_mut(&sc) else {
+            return;
+        };
         match payment::check(boc, SignedOp::ClientCharge, p.client_sc, &p.public_key) {
             Ok(tokens) => {
                 let signed = AdjustedTokens(tokens);
                 if signed > p.claims.signed() || p.payment.is_none() {
-                    p.claims.merge(Claims::raised(signed, p.claims.db(), p.claims.max()));
+                    p.claims
+                        .merge(Claims::raised(signed, p.claims.db(), p.claims.max()));
                     p.payment = Some(boc.to_vec());
                     self.touch(sc);
                 }
             }
-            Err(e) => self.fx.push(ClientEffect::Alarm(format!("proxy {sc} sent a worthless payment: {e}"))),
+            Err(e) => self.fx.push(ClientEffect::Alarm(format!(
+                "proxy {sc} sent a worthless payment: {e}"
+            ))),
         }
     }
 
     // ---- lists --------------------------------------------------------------------------------
 
     pub(super) fn on_models(&mut self, caller: u64) {
-        let Some((link, version)) = self.links.iter().find(|(_, l)| l.ready).map(|(id, l)| (*id, l.version)) else {
+        let Some((link, version)) = self
+            .links
+            .iter()
+            .find(|(_, l)| l.ready)
+            .map(|(id, l)| (*id, l.version))
+        else {
             self.fx.push(ClientEffect::Models(caller, Err(no_proxy())));
             return;
         };
-        let data = if version == 0 { to_boxed(&msg::GetWorkerTypes {}) } else { to_boxed(&msg::GetWorkerTypesV2 {}) };
+        let data = if version == 0 {
+            to_boxed(&msg::GetWorkerTypes {})
+        } else {
+            to_boxed(&msg::GetWorkerTypesV2 {})
+        };
         let ticket = self.ask(link, data, LIST_MS);
         if let Some(l) = self.links.get_mut(&link) {
             l.questions.insert(ticket, Question::List);
@@ -289,28 +382,61 @@ impl ClientCore {
     }
 
     fn on_list(&mut self, ticket: u64, result: Result<Vec<u8>, AskError>) {
-        let Some((link, caller)) = self.lists.remove(&ticket) else { return };
+        let Some((link, caller)) = self.lists.remove(&ticket) else {
+            return;
+        };
         let version = self.links.get(&link).map_or(0, |l| l.version);
         let offers = match result {
-            Err(e) => Err(ApiError::new(504, "server_error", "timeout", format!("the proxy gave no list of models: {e}"))),
-            Ok(data) => read_list(version, &data).map_err(|e| ApiError::new(502, "server_error", "bad_proxy", format!("the proxy's list of models is unreadable: {e}"))),
+            Err(e) => Err(ApiError::new(
+                504,
+                "server_error",
+                "timeout",
+                format!("the proxy gave no list of models: {e}"),
+            )),
+            Ok(data) => read_list(version, &data).map_err(|e| {
+                ApiError::new(
+                    502,
+                    "server_error",
+                    "bad_proxy",
+                    format!("the proxy's list of models is unreadable: {e}"),
+                )
+            }),
         };
         self.fx.push(ClientEffect::Models(caller, offers));
     }
 }
 
 fn new_link() -> Link {
-    Link { proxy: None, version: 0, ready: false, questions: BTreeMap::new(), next_status_ms: u64::MAX, running: 0 }
+    Link {
+        proxy: None,
+        version: 0,
+        ready: false,
+        questions: BTreeMap::new(),
+        next_status_ms: u64::MAX,
+        running: 0,
+    }
 }
 
 pub(super) fn no_proxy() -> ApiError {
-    ApiError::new(503, "server_error", "no_proxy", "no proxy is connected and ready yet; `cocoon status` shows what it waits for, try again in a few seconds")
+    ApiError::new(
+        503,
+        "server_error",
+        "no_proxy",
+        "no proxy is connected and ready yet; `cocoon status` shows what it waits for, try again in a few seconds",
+    )
 }
 
 fn read_list(version: i32, data: &[u8]) -> Result<Vec<ModelOffer>, cocoon_tl::TlError> {
     if version == 0 {
         let list: msg::WorkerTypes = from_boxed(data)?;
-        return Ok(list.types.into_iter().map(|t| ModelOffer { id: t.name, workers: Vec::new() }).collect());
+        return Ok(list
+            .types
+            .into_iter()
+            .map(|t| ModelOffer {
+                id: t.name,
+                workers: Vec::new(),
+            })
+            .collect());
     }
     let list: msg::WorkerTypesV2 = from_boxed(data)?;
     let offer = |w: msg::WorkerInstanceV2| WorkerOffer {
@@ -318,6 +444,12 @@ fn read_list(version: i32, data: &[u8]) -> Result<Vec<ModelOffer>, cocoon_tl::Tl
         running_requests: w.active_requests.max(0).unsigned_abs(),
         max_running_requests: w.max_active_requests.max(0).unsigned_abs(),
     };
-    Ok(list.types.into_iter().map(|t| ModelOffer { id: t.name, workers: t.workers.into_iter().map(offer).collect() }).collect())
+    Ok(list
+        .types
+        .into_iter()
+        .map(|t| ModelOffer {
+            id: t.name,
+            workers: t.workers.into_iter().map(offer).collect(),
+        })
+        .collect())
 }
-

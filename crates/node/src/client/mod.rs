@@ -12,4 +12,7 @@ mod types;
 
 pub use core::ClientCore;
 pub use driver::{ClientHandle, ClientOptions, start};
-pub use types::{ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest, WorkerOffer};
+pub use types::{
+    ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest,
+    WorkerOffer,
+};

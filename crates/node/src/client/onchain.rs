@@ -25,7 +25,9 @@ struct Job {
 
 impl ClientCore {
     pub(super) fn on_contract(&mut self, proxy_sc: Address, state: &AccountState) {
-        let Some(p) = self.proxies.get_mut(&proxy_sc) else { return };
+        let Some(p) = self.proxies.get_mut(&proxy_sc) else {
+            return;
+        };
         let c = &mut p.contract;
         c.last_lt = state.last_lt;
         if state.status != AccountStatus::Active {
@@ -47,7 +49,10 @@ impl ClientCore {
                 }
             }
         }
-        if p.outstanding.as_ref().is_some_and(|o| state.last_lt > o.since_lt && o.until_ms.is_some()) {
+        if p.outstanding
+            .as_ref()
+            .is_some_and(|o| state.last_lt > o.since_lt && o.until_ms.is_some())
+        {
             p.outstanding = None;
         }
         self.review();
@@ -58,7 +63,8 @@ impl ClientCore {
             if let Some(o) = &mut p.outstanding
                 && o.ticket == ticket
             {
-                if ok {
+                // The contract may have shown the effect before the wallet told us.
+                if ok && p.contract.last_lt <= o.since_lt {
                     o.until_ms = Some(self.now + EFFECT_WAIT_MS);
                 } else {
                     p.outstanding = None;
@@ -77,7 +83,10 @@ impl ClientCore {
         let price = self.root.price();
         let s = &self.cfg.settings;
         for (sc, p) in &mut self.proxies {
-            if p.outstanding.as_ref().is_some_and(|o| o.until_ms.is_some_and(|t| self.now >= t)) {
+            if p.outstanding
+                .as_ref()
+                .is_some_and(|o| o.until_ms.is_some_and(|t| self.now >= t))
+            {
                 p.outstanding = None;
             }
             if p.outstanding.is_some() {
@@ -93,17 +102,29 @@ impl ClientCore {
                     .ok()
                     .map(|init| (u128::from(s.deploy_value), Some(init.cell), None)),
                 Some(true) => {
-                    let call = |value: u128, m: ClientMessage| m.encode().ok().map(|body| (value, None, Some(body)));
+                    let call = |value: u128, m: ClientMessage| {
+                        m.encode().ok().map(|body| (value, None, Some(body)))
+                    };
                     if let Some(nonce) = p.register.filter(|_| p.contract.status == 0) {
                         // Once: if it gets lost, the proxy's next connection brings a new nonce.
                         p.register = None;
-                        call(u128::from(s.register_value), ClientMessage::Register { query_id, nonce, excess_to: me })
+                        call(
+                            u128::from(s.register_value),
+                            ClientMessage::Register {
+                                query_id,
+                                nonce,
+                                excess_to: me,
+                            },
+                        )
                     } else {
                         let now_s = self.now / 1000;
                         let view = ClientView {
                             status: ContractStatus::from_number(p.contract.status),
-                            outdated_for_s: p.outdated_since_ms.map(|t| self.now.saturating_sub(t) / 1000),
-                            unlock_in_s: (u64::from(p.contract.unlock_time) + 1).saturating_sub(now_s),
+                            outdated_for_s: p
+                                .outdated_since_ms
+                                .map(|t| self.now.saturating_sub(t) / 1000),
+                            unlock_in_s: (u64::from(p.contract.unlock_time) + 1)
+                                .saturating_sub(now_s),
                             request_outstanding: false,
                             secret_matches: p.contract.secret_hash == secret_hash,
                             price,
@@ -118,18 +139,46 @@ impl ClientCore {
                                 forget.push(*sc);
                                 None
                             }
-                            ClientAction::Close => call(message, ClientMessage::RequestRefund { query_id, excess_to: me }),
-                            ClientAction::ChangeSecret => call(message, ClientMessage::ChangeSecretHash { query_id, secret_hash, excess_to: me }),
-                            ClientAction::TopUp(coins) => call(coins.0 + message, ClientMessage::TopUp { query_id, coins: coins.0, excess_to: me }),
-                            ClientAction::Charge(_) => {
-                                p.payment.as_ref().and_then(|boc| payment::readdressed(boc, me).ok()).map(|body| (message, None, Some(body)))
-                            }
+                            ClientAction::Close => call(
+                                message,
+                                ClientMessage::RequestRefund {
+                                    query_id,
+                                    excess_to: me,
+                                },
+                            ),
+                            ClientAction::ChangeSecret => call(
+                                message,
+                                ClientMessage::ChangeSecretHash {
+                                    query_id,
+                                    secret_hash,
+                                    excess_to: me,
+                                },
+                            ),
+                            ClientAction::TopUp(coins) => call(
+                                coins.0 + message,
+                                ClientMessage::TopUp {
+                                    query_id,
+                                    coins: coins.0,
+                                    excess_to: me,
+                                },
+                            ),
+                            ClientAction::Charge(_) => p
+                                .payment
+                                .as_ref()
+                                .and_then(|boc| payment::readdressed(boc, me).ok())
+                                .map(|body| (message, None, Some(body))),
                         }
                     }
                 }
             };
             if let Some((value, init, body)) = job {
-                jobs.push(Job { proxy_sc: *sc, to: p.client_sc, value, init, body });
+                jobs.push(Job {
+                    proxy_sc: *sc,
+                    to: p.client_sc,
+                    value,
+                    init,
+                    body,
+                });
             }
         }
         for sc in forget {
@@ -142,7 +191,11 @@ impl ClientCore {
             let bounce = job.init.is_none();
             let ticket = self.transact(job.to, job.value, bounce, job.init, job.body);
             if let Some(p) = self.proxies.get_mut(&job.proxy_sc) {
-                p.outstanding = Some(Outstanding { ticket, since_lt: p.contract.last_lt, until_ms: None });
+                p.outstanding = Some(Outstanding {
+                    ticket,
+                    since_lt: p.contract.last_lt,
+                    until_ms: None,
+                });
             }
         }
     }

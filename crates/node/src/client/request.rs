@@ -49,18 +49,44 @@ pub fn parse(path: &str, body: &[u8]) -> Result<ParsedRequest, ApiError> {
             413,
             "invalid_request_error",
             "request_too_large",
-            format!("the body has {} bytes, at most {MAX_BODY} fit into one message of the network", body.len()),
+            format!(
+                "the body has {} bytes, at most {MAX_BODY} fit into one message of the network",
+                body.len()
+            ),
         ));
     }
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|e| ApiError::invalid("invalid_json", format!("the body is not valid JSON: line {} column {}: {}", e.line(), e.column(), json_reason(&e))))?;
+    let value: Value = serde_json::from_slice(body).map_err(|e| {
+        ApiError::invalid(
+            "invalid_json",
+            format!(
+                "the body is not valid JSON: line {} column {}: {}",
+                e.line(),
+                e.column(),
+                json_reason(&e)
+            ),
+        )
+    })?;
     let Value::Object(mut map) = value else {
-        return Err(ApiError::invalid("invalid_json", "the body must be a JSON object"));
+        return Err(ApiError::invalid(
+            "invalid_json",
+            "the body must be a JSON object",
+        ));
     };
     let model = match map.get("model") {
         Some(Value::String(s)) if !s.is_empty() => s.clone(),
-        Some(_) => return Err(ApiError::invalid("invalid_type", "\"model\" must be a non-empty string").with_param("model")),
-        None => return Err(ApiError::invalid("missing_field", "\"model\" is missing; GET /v1/models lists what there is").with_param("model")),
+        Some(_) => {
+            return Err(
+                ApiError::invalid("invalid_type", "\"model\" must be a non-empty string")
+                    .with_param("model"),
+            );
+        }
+        None => {
+            return Err(ApiError::invalid(
+                "missing_field",
+                "\"model\" is missing; GET /v1/models lists what there is",
+            )
+            .with_param("model"));
+        }
     };
     let completion = take_uint(&map, "max_completion_tokens", MAX_MAX_TOKENS)?;
     let plain = take_uint(&map, "max_tokens", MAX_MAX_TOKENS)?;
@@ -74,13 +100,20 @@ pub fn parse(path: &str, body: &[u8]) -> Result<ParsedRequest, ApiError> {
         (None, Some(v)) => v,
         (None, None) => {
             // What is reserved is also what the model is told: nobody can run into debt by saying nothing.
-            let name = if path.ends_with("/chat/completions") { "max_completion_tokens" } else { "max_tokens" };
+            let name = if path.ends_with("/chat/completions") {
+                "max_completion_tokens"
+            } else {
+                "max_tokens"
+            };
             map.insert(name.to_owned(), json!(DEFAULT_MAX_TOKENS));
             u64::from(DEFAULT_MAX_TOKENS)
         }
     };
-    let max_tokens = per_choice.saturating_mul(n.max(best_of)).min(i32::MAX as u64) as u32;
-    let max_coefficient = take_uint(&map, "max_coefficient", MAX_COEFFICIENT)?.map_or(DEFAULT_MAX_COEFFICIENT, |v| v as u32);
+    let max_tokens = per_choice
+        .saturating_mul(n.max(best_of))
+        .min(i32::MAX as u64) as u32;
+    let max_coefficient = take_uint(&map, "max_coefficient", MAX_COEFFICIENT)?
+        .map_or(DEFAULT_MAX_COEFFICIENT, |v| v as u32);
     let timeout_s = match map.get("timeout") {
         None | Some(Value::Null) => DEFAULT_TIMEOUT_S,
         Some(v) => v
@@ -93,7 +126,10 @@ pub fn parse(path: &str, body: &[u8]) -> Result<ParsedRequest, ApiError> {
     if let Some(v) = map.get("request_guid")
         && !v.is_string()
     {
-        return Err(ApiError::invalid("invalid_type", "\"request_guid\" must be a string").with_param("request_guid"));
+        return Err(
+            ApiError::invalid("invalid_type", "\"request_guid\" must be a string")
+                .with_param("request_guid"),
+        );
     }
     let wants_usage = map
         .get("stream_options")
@@ -118,7 +154,10 @@ pub fn parse(path: &str, body: &[u8]) -> Result<ParsedRequest, ApiError> {
 /// serde_json's reason without the position it appends, which the caller gets separately.
 fn json_reason(e: &serde_json::Error) -> String {
     let text = e.to_string();
-    text.split(" at line ").next().unwrap_or("syntax error").to_owned()
+    text.split(" at line ")
+        .next()
+        .unwrap_or("syntax error")
+        .to_owned()
 }
 
 /// Keys in byte order at every level, whatever map serde_json was built with.
@@ -139,7 +178,11 @@ fn take_uint(map: &Map<String, Value>, name: &str, max: u64) -> Result<Option<u6
         None | Some(Value::Null) => Ok(None),
         Some(v) => match v.as_u64() {
             Some(n) if n <= max => Ok(Some(n)),
-            _ => Err(ApiError::invalid("invalid_value", format!("\"{name}\" must be a whole number from 0 to {max}")).with_param(name)),
+            _ => Err(ApiError::invalid(
+                "invalid_value",
+                format!("\"{name}\" must be a whole number from 0 to {max}"),
+            )
+            .with_param(name)),
         },
     }
 }
@@ -148,7 +191,11 @@ fn take_bool(map: &Map<String, Value>, name: &str) -> Result<Option<bool>, ApiEr
     match map.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(b)) => Ok(Some(*b)),
-        Some(_) => Err(ApiError::invalid("invalid_type", format!("\"{name}\" must be true or false")).with_param(name)),
+        Some(_) => Err(ApiError::invalid(
+            "invalid_type",
+            format!("\"{name}\" must be true or false"),
+        )
+        .with_param(name)),
     }
 }
 
@@ -161,7 +208,17 @@ mod tests {
     #[test]
     fn own_members_leave_and_defaults_arrive() {
         let p = parse(CHAT, br#"{"stream":true,"model":"m","messages":[{"role":"user","content":"hi"}],"max_coefficient":1500,"timeout":7,"enable_debug":true,"request_guid":"g"}"#).unwrap();
-        assert_eq!((p.max_coefficient, p.max_tokens, p.timeout_s, p.enable_debug, p.stream, p.wants_usage), (1500, 1000, 7.0, true, true, false));
+        assert_eq!(
+            (
+                p.max_coefficient,
+                p.max_tokens,
+                p.timeout_s,
+                p.enable_debug,
+                p.stream,
+                p.wants_usage
+            ),
+            (1500, 1000, 7.0, true, true, false)
+        );
         assert_eq!(
             String::from_utf8(p.body).unwrap(),
             r#"{"max_completion_tokens":1000,"messages":[{"content":"hi","role":"user"}],"model":"m","stream":true}"#
@@ -170,11 +227,23 @@ mod tests {
 
     #[test]
     fn every_choice_is_reserved() {
-        let p = parse(CHAT, br#"{"model":"m","n":3,"max_tokens":50,"messages":[]}"#).unwrap();
+        let p = parse(
+            CHAT,
+            br#"{"model":"m","n":3,"max_tokens":50,"messages":[]}"#,
+        )
+        .unwrap();
         assert_eq!(p.max_tokens, 150);
-        let p = parse(CHAT, br#"{"model":"m","max_tokens":50,"max_completion_tokens":20,"messages":[]}"#).unwrap();
+        let p = parse(
+            CHAT,
+            br#"{"model":"m","max_tokens":50,"max_completion_tokens":20,"messages":[]}"#,
+        )
+        .unwrap();
         assert_eq!(p.max_tokens, 20);
-        assert!(!String::from_utf8(p.body).unwrap().contains("max_tokens\":50"));
+        assert!(
+            !String::from_utf8(p.body)
+                .unwrap()
+                .contains("max_tokens\":50")
+        );
     }
 
     #[test]
@@ -184,15 +253,44 @@ mod tests {
             (br#"[]"#, None, "invalid_json"),
             (br#"{}"#, Some("model"), "missing_field"),
             (br#"{"model":1}"#, Some("model"), "invalid_type"),
-            (br#"{"model":"m","max_tokens":-1}"#, Some("max_tokens"), "invalid_value"),
-            (br#"{"model":"m","max_tokens":1e99}"#, Some("max_tokens"), "invalid_value"),
-            (br#"{"model":"m","max_coefficient":-5}"#, Some("max_coefficient"), "invalid_value"),
-            (br#"{"model":"m","timeout":0}"#, Some("timeout"), "invalid_value"),
-            (br#"{"model":"m","timeout":"x"}"#, Some("timeout"), "invalid_value"),
-            (br#"{"model":"m","stream":"yes"}"#, Some("stream"), "invalid_type"),
+            (
+                br#"{"model":"m","max_tokens":-1}"#,
+                Some("max_tokens"),
+                "invalid_value",
+            ),
+            (
+                br#"{"model":"m","max_tokens":1e99}"#,
+                Some("max_tokens"),
+                "invalid_value",
+            ),
+            (
+                br#"{"model":"m","max_coefficient":-5}"#,
+                Some("max_coefficient"),
+                "invalid_value",
+            ),
+            (
+                br#"{"model":"m","timeout":0}"#,
+                Some("timeout"),
+                "invalid_value",
+            ),
+            (
+                br#"{"model":"m","timeout":"x"}"#,
+                Some("timeout"),
+                "invalid_value",
+            ),
+            (
+                br#"{"model":"m","stream":"yes"}"#,
+                Some("stream"),
+                "invalid_type",
+            ),
         ] {
             let e = parse(CHAT, body).unwrap_err();
-            assert_eq!((e.status, e.param.as_deref(), e.code.as_str()), (400, param, code), "{}", String::from_utf8_lossy(body));
+            assert_eq!(
+                (e.status, e.param.as_deref(), e.code.as_str()),
+                (400, param, code),
+                "{}",
+                String::from_utf8_lossy(body)
+            );
         }
     }
 

@@ -33,31 +33,60 @@ impl ClientCore {
     pub(super) fn on_request(&mut self, request: NewRequest) {
         let id = request.id;
         if self.draining {
-            let e = ApiError::new(503, "server_error", "shutting_down", "the client is stopping and takes no new requests");
+            let e = ApiError::new(
+                503,
+                "server_error",
+                "shutting_down",
+                "the client is stopping and takes no new requests",
+            );
             return self.fx.push(ClientEffect::Http(id, HttpOut::Fail(e)));
         }
         let Some(link) = self.best_link(None) else {
-            return self.fx.push(ClientEffect::Http(id, HttpOut::Fail(no_proxy())));
+            return self
+                .fx
+                .push(ClientEffect::Http(id, HttpOut::Fail(no_proxy())));
         };
-        let deadline_ms = self.now.saturating_add(request.timeout_ms).saturating_add(GRACE_MS);
-        let run = Running { request, link, started_ms: self.now, deadline_ms, head_sent: false, tries: 0 };
+        let deadline_ms = self
+            .now
+            .saturating_add(request.timeout_ms)
+            .saturating_add(GRACE_MS);
+        let run = Running {
+            request,
+            link,
+            started_ms: self.now,
+            deadline_ms,
+            head_sent: false,
+            tries: 0,
+        };
         self.requests.insert(id, run);
         self.send_request(id, link);
     }
 
     /// The ready link with the fewest requests, another one than `not` if there is.
     fn best_link(&self, not: Option<LinkId>) -> Option<LinkId> {
-        self.links.iter().filter(|(_, l)| l.ready).min_by_key(|(id, l)| (Some(**id) == not, l.running, **id)).map(|(id, _)| *id)
+        self.links
+            .iter()
+            .filter(|(_, l)| l.ready)
+            .min_by_key(|(id, l)| (Some(**id) == not, l.running, **id))
+            .map(|(id, _)| *id)
     }
 
     fn send_request(&mut self, id: [u8; 32], link: LinkId) {
-        let Some(l) = self.links.get_mut(&link) else { return };
+        let Some(l) = self.links.get_mut(&link) else {
+            return;
+        };
         let version = l.version;
         l.running += 1;
-        let Some(run) = self.requests.get_mut(&id) else { return };
+        let Some(run) = self.requests.get_mut(&id) else {
+            return;
+        };
         run.link = link;
         run.tries += 1;
-        let left_ms = run.deadline_ms.saturating_sub(self.now).saturating_sub(GRACE_MS).max(1);
+        let left_ms = run
+            .deadline_ms
+            .saturating_sub(self.now)
+            .saturating_sub(GRACE_MS)
+            .max(1);
         let r = &run.request;
         let query = RunQuery {
             model: r.model.clone(),
@@ -70,18 +99,23 @@ impl ClientCore {
             enable_debug: r.enable_debug,
         };
         let data = proto::client_run_query(version, query);
-        self.fx.push(ClientEffect::Link(LinkEffect::Send { link, data }));
+        self.fx
+            .push(ClientEffect::Link(LinkEffect::Send { link, data }));
     }
 
     pub(super) fn on_query_answer(&mut self, link: LinkId, answer: Answer) {
         let id = answer.request_id;
-        let Some(run) = self.requests.get_mut(&id) else { return };
+        let Some(run) = self.requests.get_mut(&id) else {
+            return;
+        };
         if run.link != link {
             return;
         }
         let done = answer.fin.is_some();
         match answer.kind {
-            AnswerKind::Error { code, text, .. } => self.fail(id, ApiError::from_network(code, &text)),
+            AnswerKind::Error { code, text, .. } => {
+                self.fail(id, ApiError::from_network(code, &text))
+            }
             AnswerKind::Head(_) if run.head_sent => {}
             AnswerKind::Part(_) if !run.head_sent => {}
             AnswerKind::Head(data) => {
@@ -92,11 +126,21 @@ impl ClientCore {
                 };
                 run.head_sent = true;
                 let (start, now) = (run.started_ms as f64 / 1000.0, self.now as f64 / 1000.0);
-                let mut headers: Vec<(String, String)> =
-                    response.headers.into_iter().filter(|h| !is_hop_header(&h.name)).map(|h| (h.name, h.value)).collect();
+                let mut headers: Vec<(String, String)> = response
+                    .headers
+                    .into_iter()
+                    .filter(|h| !is_hop_header(&h.name))
+                    .map(|h| (h.name, h.value))
+                    .collect();
                 headers.push(("X-Cocoon-Client-Start".to_owned(), format!("{start:.6}")));
                 headers.push(("X-Cocoon-Client-End".to_owned(), format!("{now:.6}")));
-                self.fx.push(ClientEffect::Http(id, HttpOut::Head { status: response.status_code as u16, headers }));
+                self.fx.push(ClientEffect::Http(
+                    id,
+                    HttpOut::Head {
+                        status: response.status_code as u16,
+                        headers,
+                    },
+                ));
                 self.body(id, response.payload, done);
             }
             AnswerKind::Part(data) => self.body(id, data, done),
@@ -127,48 +171,89 @@ impl ClientCore {
     }
 
     pub(super) fn on_cancel(&mut self, id: [u8; 32]) {
-        let Some(run) = self.requests.get(&id) else { return };
+        let Some(run) = self.requests.get(&id) else {
+            return;
+        };
         let link = run.link;
         if self.links.get(&link).is_some_and(|l| l.version >= 3) {
-            self.fx.push(ClientEffect::Link(LinkEffect::Send { link, data: proto::client_cancel(id) }));
+            self.fx.push(ClientEffect::Link(LinkEffect::Send {
+                link,
+                data: proto::client_cancel(id),
+            }));
         }
         self.forget(id);
     }
 
     /// Before the first byte a request goes another way; after it, the caller is told the truth.
     pub(super) fn link_lost(&mut self, link: LinkId) {
-        let lost: Vec<[u8; 32]> = self.requests.iter().filter(|(_, r)| r.link == link).map(|(id, _)| *id).collect();
+        let lost: Vec<[u8; 32]> = self
+            .requests
+            .iter()
+            .filter(|(_, r)| r.link == link)
+            .map(|(id, _)| *id)
+            .collect();
         for id in lost {
-            let (head_sent, tries) = self.requests.get(&id).map_or((true, 0), |r| (r.head_sent, r.tries));
+            let (head_sent, tries) = self
+                .requests
+                .get(&id)
+                .map_or((true, 0), |r| (r.head_sent, r.tries));
             match self.best_link(Some(link)) {
                 Some(other) if !head_sent && tries < MAX_TRIES => self.send_request(id, other),
                 _ => self.fail(
                     id,
-                    ApiError::new(502, "server_error", "connection_lost", "the connection to the proxy was lost before the answer was complete"),
+                    ApiError::new(
+                        502,
+                        "server_error",
+                        "connection_lost",
+                        "the connection to the proxy was lost before the answer was complete",
+                    ),
                 ),
             }
         }
     }
 
     pub(super) fn expire_requests(&mut self) {
-        let late: Vec<[u8; 32]> = self.requests.iter().filter(|(_, r)| self.now >= r.deadline_ms).map(|(id, _)| *id).collect();
+        let late: Vec<[u8; 32]> = self
+            .requests
+            .iter()
+            .filter(|(_, r)| self.now >= r.deadline_ms)
+            .map(|(id, _)| *id)
+            .collect();
         for id in late {
             let link = self.requests.get(&id).map(|r| r.link);
             if let Some(link) = link
                 && self.links.get(&link).is_some_and(|l| l.version >= 3)
             {
-                self.fx.push(ClientEffect::Link(LinkEffect::Send { link, data: proto::client_cancel(id) }));
+                self.fx.push(ClientEffect::Link(LinkEffect::Send {
+                    link,
+                    data: proto::client_cancel(id),
+                }));
             }
-            self.fail(id, ApiError::from_network(codes::TIMEOUT, "the network gave no answer"));
+            self.fail(
+                id,
+                ApiError::from_network(codes::TIMEOUT, "the network gave no answer"),
+            );
         }
     }
 }
 
 fn bad_head(e: String) -> ApiError {
-    ApiError::new(502, "server_error", "bad_response", format!("the proxy sent an unreadable response head: {e}"))
+    ApiError::new(
+        502,
+        "server_error",
+        "bad_response",
+        format!("the proxy sent an unreadable response head: {e}"),
+    )
 }
 
 /// Headers that belong to one connection only; names compare without case (protocol.md 11 #47).
 fn is_hop_header(name: &str) -> bool {
-    ["content-length", "transfer-encoding", "connection", "keep-alive"].iter().any(|h| name.eq_ignore_ascii_case(h))
+    [
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+    ]
+    .iter()
+    .any(|h| name.eq_ignore_ascii_case(h))
 }

@@ -54,8 +54,12 @@ fn event_end(data: &[u8], from: usize) -> Option<usize> {
 }
 
 fn is_usage_only(event: &[u8]) -> bool {
-    let Some(json) = event.strip_prefix(b"data:") else { return false };
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(json) else { return false };
+    let Some(json) = event.strip_prefix(b"data:") else {
+        return false;
+    };
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(json) else {
+        return false;
+    };
     value["choices"].as_array().is_some_and(Vec::is_empty) && value["usage"].is_object()
 }
 

@@ -11,7 +11,9 @@ use cocoon_ledger::{AdjustedTokens, CommitTracker, SessionCommits};
 use cocoon_ton::Address;
 use sha2::{Digest, Sha256};
 
-use super::accounts::{Books, ClientAccount, ClientRecord, MetaRecord, WorkerAccount, WorkerRecord};
+use super::accounts::{
+    Books, ClientAccount, ClientRecord, MetaRecord, WorkerAccount, WorkerRecord,
+};
 use super::links::LinkState;
 use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
@@ -26,7 +28,9 @@ pub enum BooksError {
     #[error("record \"{0}\" of the proxy's store cannot be read; restore the file from a copy")]
     Record(String),
     /// The records belong to another contract.
-    #[error("the proxy's store belongs to contract {found}, this node has {expected}: the root parameters, the owner or the key changed; settle the old contract with its own data directory first")]
+    #[error(
+        "the proxy's store belongs to contract {found}, this node has {expected}: the root parameters, the owner or the key changed; settle the old contract with its own data directory first"
+    )]
     Contract {
         /// In the store.
         found: String,
@@ -98,19 +102,30 @@ pub(super) enum Held {
 
 impl ProxyCore {
     /// Opens the books of a proxy from its records.
-    pub fn new(cfg: ProxyConfig, root: RootView, records: Vec<(String, Vec<u8>)>, now_ms: u64) -> Result<Self, BooksError> {
+    pub fn new(
+        cfg: ProxyConfig,
+        root: RootView,
+        records: Vec<(String, Vec<u8>)>,
+        now_ms: u64,
+    ) -> Result<Self, BooksError> {
         let key = cfg.key.verifying_key().to_bytes();
         let sc = root.proxy_contract(cfg.owner, key)?.address;
         let mut clients = BTreeMap::new();
         let mut workers = BTreeMap::new();
-        let mut meta = MetaRecord { contract: sc.to_string(), ..Default::default() };
+        let mut meta = MetaRecord {
+            contract: sc.to_string(),
+            ..Default::default()
+        };
         for (name, value) in records {
             let bad = || BooksError::Record(name.clone());
             let owner = |text: &str| Address::parse(text).map(|p| p.address).map_err(|_| bad());
             if name == "meta" {
                 meta = serde_json::from_slice(&value).map_err(|_| bad())?;
                 if meta.contract != sc.to_string() {
-                    return Err(BooksError::Contract { found: meta.contract, expected: sc.to_string() });
+                    return Err(BooksError::Contract {
+                        found: meta.contract,
+                        expected: sc.to_string(),
+                    });
                 }
             } else if let Some(text) = name.strip_prefix("client_") {
                 let record: ClientRecord = serde_json::from_slice(&value).map_err(|_| bad())?;
@@ -151,7 +166,11 @@ impl ProxyCore {
             cfg,
             root,
             sc,
-            books: Books { clients, workers, commits },
+            books: Books {
+                clients,
+                workers,
+                commits,
+            },
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
             models_seen: BTreeSet::new(),
@@ -238,7 +257,12 @@ impl ProxyCore {
                 }
             }
         }
-        if self.phase == Phase::Draining && self.requests.is_empty() && self.saving.is_none() && self.held.is_empty() && !self.is_dirty() {
+        if self.phase == Phase::Draining
+            && self.requests.is_empty()
+            && self.saving.is_none()
+            && self.held.is_empty()
+            && !self.is_dirty()
+        {
             self.phase = Phase::Stopped;
             self.fx.push(ProxyEffect::Drained);
         }
@@ -327,17 +351,28 @@ impl ProxyCore {
             self.last_commit_ms = self.now;
         }
         let mut batch: Vec<Change> = Vec::new();
-        let mut point = SavePoint { number, clients: Vec::new(), workers: Vec::new(), commit };
+        let mut point = SavePoint {
+            number,
+            clients: Vec::new(),
+            workers: Vec::new(),
+            commit,
+        };
         for owner in std::mem::take(&mut self.dirty_clients) {
             if let Some(a) = self.books.clients.get(&owner) {
-                let record = ClientRecord { used: a.tracker.max().0, ..a.record.clone() };
+                let record = ClientRecord {
+                    used: a.tracker.max().0,
+                    ..a.record.clone()
+                };
                 batch.push((format!("client_{owner}"), Some(to_json(&record))));
                 point.clients.push((owner, a.tracker.max()));
             }
         }
         for owner in std::mem::take(&mut self.dirty_workers) {
             if let Some(a) = self.books.workers.get(&owner) {
-                let record = WorkerRecord { sc_tokens: a.sc_tokens, tokens: a.tracker.max().0 };
+                let record = WorkerRecord {
+                    sc_tokens: a.sc_tokens,
+                    tokens: a.tracker.max().0,
+                };
                 batch.push((format!("worker_{owner}"), Some(to_json(&record))));
                 point.workers.push((owner, a.tracker.max()));
             }
@@ -354,7 +389,9 @@ impl ProxyCore {
     }
 
     fn on_saved(&mut self, number: u32) {
-        let Some(point) = self.saving.take_if(|p| p.number == number) else { return };
+        let Some(point) = self.saving.take_if(|p| p.number == number) else {
+            return;
+        };
         let mut broken = None;
         for (owner, max) in point.clients {
             if let Some(a) = self.books.clients.get_mut(&owner) {
@@ -404,27 +441,43 @@ impl ProxyCore {
     }
 
     pub(super) fn send(&mut self, link: LinkId, data: Vec<u8>) {
-        self.fx.push(ProxyEffect::Link(LinkEffect::Send { link, data }));
+        self.fx
+            .push(ProxyEffect::Link(LinkEffect::Send { link, data }));
     }
 
     pub(super) fn reply(&mut self, link: LinkId, id: i64, data: Vec<u8>) {
-        self.fx.push(ProxyEffect::Link(LinkEffect::Reply { link, id, result: Ok(data) }));
+        self.fx.push(ProxyEffect::Link(LinkEffect::Reply {
+            link,
+            id,
+            result: Ok(data),
+        }));
     }
 
     /// Refuses a handshake query and ends the link (3.2).
     pub(super) fn refuse(&mut self, link: LinkId, id: i64, code: i32, text: impl Into<String>) {
         let text = text.into();
-        self.fx.push(ProxyEffect::Link(LinkEffect::Reply { link, id, result: Err((code, text.clone())) }));
+        self.fx.push(ProxyEffect::Link(LinkEffect::Reply {
+            link,
+            id,
+            result: Err((code, text.clone())),
+        }));
         self.close(link, text);
     }
 
     /// Answers a query with an error and keeps the link.
     pub(super) fn reply_error(&mut self, link: LinkId, id: i64, code: i32, text: &str) {
-        self.fx.push(ProxyEffect::Link(LinkEffect::Reply { link, id, result: Err((code, text.to_owned())) }));
+        self.fx.push(ProxyEffect::Link(LinkEffect::Reply {
+            link,
+            id,
+            result: Err((code, text.to_owned())),
+        }));
     }
 
     pub(super) fn close(&mut self, link: LinkId, reason: impl Into<String>) {
-        self.fx.push(ProxyEffect::Link(LinkEffect::Close { link, reason: reason.into() }));
+        self.fx.push(ProxyEffect::Link(LinkEffect::Close {
+            link,
+            reason: reason.into(),
+        }));
         self.on_down(link);
     }
 

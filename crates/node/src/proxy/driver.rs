@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent, ProxySettings};
 use super::{BooksError, ProxyCore};
-use crate::common::{Clock, NodeError, Timing, spawn_writer};
+use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, spawn_writer};
 use crate::link::LinkEvent;
 use crate::peers::{IdentityCell, ListenConfig, Peers};
 use crate::store::RoleStore;
@@ -88,7 +88,8 @@ impl ProxyHandle {
         if self.commands.send(Command::Stats(tx)).await.is_err() {
             return serde_json::json!({"stopped": true});
         }
-        rx.await.unwrap_or_else(|_| serde_json::json!({"stopped": true}))
+        rx.await
+            .unwrap_or_else(|_| serde_json::json!({"stopped": true}))
     }
 
     /// Takes no new requests, finishes what runs, saves, and ends.
@@ -109,7 +110,12 @@ impl ProxyHandle {
 
 /// Starts a proxy; returns once it accepts links.
 pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
-    let root = read_root(o.chain.as_ref(), &o.root).await.map_err(|e| NodeError::Root { address: o.root.to_string(), reason: e.to_string() })?;
+    let root = read_root(o.chain.as_ref(), &o.root)
+        .await
+        .map_err(|e| NodeError::Root {
+            address: o.root.to_string(),
+            reason: e.to_string(),
+        })?;
     if root.is_test() != o.is_test {
         return Err(NodeError::Config(format!(
             "the root contract is for a {} network, this proxy is configured for a {} one",
@@ -120,7 +126,8 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
     let network = o.chain.network().await?;
     for policy in [&o.workers_policy, &o.clients_policy] {
         let mainnet = network.global_id == cocoon_ton::chain::MAINNET_GLOBAL_ID;
-        cocoon_attest::guard_network(policy, mainnet, root.is_test()).map_err(|e| NodeError::Config(e.to_string()))?;
+        cocoon_attest::guard_network(policy, mainnet, root.is_test())
+            .map_err(|e| NodeError::Config(e.to_string()))?;
     }
     let (store, records) = RoleStore::open(&o.store, "proxy", &o.key)?;
     let clock = Clock::default();
@@ -135,7 +142,10 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         settings: o.settings,
     };
     let core = ProxyCore::new(cfg, root.clone(), records, clock.now_ms()).map_err(|e| match e {
-        BooksError::Abi(e) => NodeError::Root { address: o.root.to_string(), reason: e.to_string() },
+        BooksError::Abi(e) => NodeError::Root {
+            address: o.root.to_string(),
+            reason: e.to_string(),
+        },
         other => NodeError::Config(other.to_string()),
     })?;
     let contract = core.contract();
@@ -146,7 +156,12 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
     let (ready_tx, ready) = oneshot::channel();
     let (sent_tx, sent) = mpsc::unbounded_channel();
     let driver = Driver {
-        transactions: watch_transactions(o.chain.clone(), contract, core.cursor_lt(), o.timing.account_poll),
+        transactions: watch_transactions(
+            o.chain.clone(),
+            contract,
+            core.cursor_lt(),
+            o.timing.account_poll,
+        ),
         account: watch_account(o.chain.clone(), contract, o.timing.account_poll),
         roots: watch_root(o.chain.clone(), o.root, o.timing.root_poll, root),
         core,
@@ -168,7 +183,11 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         stopped: stopped_tx,
     };
     tokio::spawn(driver.run(o.timing.tick));
-    let handle = ProxyHandle { contract, commands, stopped };
+    let handle = ProxyHandle {
+        contract,
+        commands,
+        stopped,
+    };
     tokio::select! {
         ok = ready => ok.map_err(|_| NodeError::Stopped("the proxy's task ended".into()))?,
         reason = handle.stopped() => return Err(NodeError::Stopped(reason)),
@@ -191,8 +210,8 @@ struct Driver {
     clock: Clock,
     peers: Peers,
     links: mpsc::Receiver<(usize, LinkEvent)>,
-    saves: Option<mpsc::UnboundedSender<(u64, Vec<crate::store::Change>)>>,
-    saved: mpsc::UnboundedReceiver<Result<u64, crate::store::StoreError>>,
+    saves: Option<SaveQueue>,
+    saved: SaveReports,
     commands: mpsc::Receiver<Command>,
     sent_tx: mpsc::UnboundedSender<(u64, bool)>,
     sent: mpsc::UnboundedReceiver<(u64, bool)>,
@@ -270,10 +289,24 @@ impl Driver {
                         let _ = saves.send((u64::from(number), batch));
                     }
                 }
-                ProxyEffect::Transact { ticket, to, value, init, body } => {
+                ProxyEffect::Transact {
+                    ticket,
+                    to,
+                    value,
+                    init,
+                    body,
+                } => {
                     let (wallet, sent) = (self.wallet.clone(), self.sent_tx.clone());
                     tokio::spawn(async move {
-                        let result = wallet.send(Outgoing { to, value: u128::from(value), bounce: true, init, body }).await;
+                        let result = wallet
+                            .send(Outgoing {
+                                to,
+                                value: u128::from(value),
+                                bounce: true,
+                                init,
+                                body,
+                            })
+                            .await;
                         if let Err(e) = &result {
                             warn!("a message to {to} was not sent: {e}");
                         }
@@ -295,9 +328,18 @@ impl Driver {
     /// Begins to accept links.
     fn open(&mut self) {
         if let Some((clients, workers)) = self.listeners.take() {
-            for (listener, port, policy) in [(clients, CLIENTS, self.policies.0.clone()), (workers, WORKERS, self.policies.1.clone())] {
-                let cfg = ListenConfig { port, identity: self.identity.clone(), policy, pow_difficulty: self.pow_difficulty };
-                self.tasks.push(tokio::spawn(self.peers.clone().listen(listener, cfg)));
+            for (listener, port, policy) in [
+                (clients, CLIENTS, self.policies.0.clone()),
+                (workers, WORKERS, self.policies.1.clone()),
+            ] {
+                let cfg = ListenConfig {
+                    port,
+                    identity: self.identity.clone(),
+                    policy,
+                    pow_difficulty: self.pow_difficulty,
+                };
+                self.tasks
+                    .push(tokio::spawn(self.peers.clone().listen(listener, cfg)));
             }
         }
         if let Some(ready) = self.ready.take() {

@@ -96,7 +96,11 @@ pub struct WorkerLink {
 
 impl LinkState {
     pub(super) fn new_client(_peer: PeerInfo, now: u64) -> Self {
-        LinkState::Client(ClientLink { phase: ClientPhase::New, version: 0, since_ms: now })
+        LinkState::Client(ClientLink {
+            phase: ClientPhase::New,
+            version: 0,
+            since_ms: now,
+        })
     }
 
     pub(super) fn new_worker(peer: PeerInfo, now: u64) -> Self {
@@ -104,7 +108,10 @@ impl LinkState {
             phase: WorkerPhase::New,
             peer,
             version: 0,
-            owner: Address { workchain: 0, hash: [0; 32] },
+            owner: Address {
+                workchain: 0,
+                hash: [0; 32],
+            },
             full_model: String::new(),
             model: String::new(),
             coefficient: Coefficient::ZERO,
@@ -147,11 +154,10 @@ impl ProxyCore {
         match self.links.get(&link) {
             None => {}
             Some(LinkState::Client(_)) => self.client_packet(link, data),
-            Some(LinkState::Worker(w)) => {
-                if w.phase == WorkerPhase::Ok {
-                    self.worker_packet(link, data);
-                }
+            Some(LinkState::Worker(w)) if w.phase == WorkerPhase::Ok => {
+                self.worker_packet(link, data)
             }
+            Some(LinkState::Worker(_)) => {}
         }
     }
 
@@ -168,8 +174,13 @@ impl ProxyCore {
             .links
             .iter()
             .filter(|(_, s)| match s {
-                LinkState::Client(c) => !matches!(c.phase, ClientPhase::Ok { .. }) && now.saturating_sub(c.since_ms) > limit,
-                LinkState::Worker(w) => w.phase != WorkerPhase::Ok && now.saturating_sub(w.since_ms) > limit,
+                LinkState::Client(c) => {
+                    !matches!(c.phase, ClientPhase::Ok { .. })
+                        && now.saturating_sub(c.since_ms) > limit
+                }
+                LinkState::Worker(w) => {
+                    w.phase != WorkerPhase::Ok && now.saturating_sub(w.since_ms) > limit
+                }
             })
             .map(|(l, _)| *l)
             .collect();
@@ -180,7 +191,10 @@ impl ProxyCore {
 
     fn not_participating(&self) -> Result<(), Refusal> {
         if self.disabled.is_some() || self.phase != Phase::Open {
-            return refuse(codes::NOTREADY, "proxy is not participating in this iteration");
+            return refuse(
+                codes::NOTREADY,
+                "proxy is not participating in this iteration",
+            );
         }
         Ok(())
     }
@@ -203,34 +217,62 @@ impl ProxyCore {
     // ---- clients ------------------------------------------------------------------------------
 
     fn client_query(&mut self, link: LinkId, id: i64, data: &[u8]) -> Result<(), Refusal> {
-        let Some(LinkState::Client(c)) = self.links.get(&link) else { return Ok(()) };
+        let Some(LinkState::Client(c)) = self.links.get(&link) else {
+            return Ok(());
+        };
         let phase = c.phase.clone();
         match (phase, from_boxed::<ClientQuery>(data)) {
-            (ClientPhase::New, Ok(ClientQuery::ConnectToProxy(q))) => self.client_connect(link, id, q),
-            (ClientPhase::Auth { owner, nonce, waiting, registered }, Ok(ClientQuery::AuthorizeWithProxyLong(_))) => {
+            (ClientPhase::New, Ok(ClientQuery::ConnectToProxy(q))) => {
+                self.client_connect(link, id, q)
+            }
+            (
+                ClientPhase::Auth {
+                    owner,
+                    nonce,
+                    waiting,
+                    registered,
+                },
+                Ok(ClientQuery::AuthorizeWithProxyLong(_)),
+            ) => {
                 if waiting.is_some() {
                     return refuse(0, "duplicate auth message");
                 }
                 if registered {
                     self.authorized(link, owner, Some(id));
                 } else if let Some(LinkState::Client(c)) = self.links.get_mut(&link) {
-                    c.phase = ClientPhase::Auth { owner, nonce, waiting: Some(id), registered };
+                    c.phase = ClientPhase::Auth {
+                        owner,
+                        nonce,
+                        waiting: Some(id),
+                        registered,
+                    };
                 }
                 Ok(())
             }
             (ClientPhase::Auth { owner, .. }, Ok(ClientQuery::AuthorizeWithProxyShort(q))) => {
                 let secret = q.data;
-                let known = self.books.clients.get(&owner).map(|a| a.record.secret_hash.clone());
-                if known.as_deref() != Some(hex::encode(payment::secret_hash(&secret)).as_str()) || secret.is_empty() {
+                let known = self
+                    .books
+                    .clients
+                    .get(&owner)
+                    .map(|a| a.record.secret_hash.clone());
+                if known.as_deref() != Some(hex::encode(payment::secret_hash(&secret)).as_str())
+                    || secret.is_empty()
+                {
                     // An empty secret is public knowledge (11 #1): whoever has none must use the long way.
                     return refuse(0, "sha256 mismatch");
                 }
                 self.authorized(link, owner, Some(id));
                 Ok(())
             }
-            (ClientPhase::Ok { .. }, Ok(ClientQuery::ConnectToProxy(_) | ClientQuery::AuthorizeWithProxyLong(_) | ClientQuery::AuthorizeWithProxyShort(_))) => {
-                refuse(0, "already authorized")
-            }
+            (
+                ClientPhase::Ok { .. },
+                Ok(
+                    ClientQuery::ConnectToProxy(_)
+                    | ClientQuery::AuthorizeWithProxyLong(_)
+                    | ClientQuery::AuthorizeWithProxyShort(_),
+                ),
+            ) => refuse(0, "already authorized"),
             (ClientPhase::Ok { owner }, Ok(ClientQuery::UpdatePaymentStatus(_))) => {
                 let status = self.client_status(owner);
                 self.reply(link, id, proto::client_payment_status(&status));
@@ -248,24 +290,48 @@ impl ProxyCore {
                 Ok(())
             }
             (_, Ok(ClientQuery::UpdatePaymentStatus(_))) => {
-                self.reply_error(link, id, codes::PROTOVIOLATION, "client request from non-ready connection");
+                self.reply_error(
+                    link,
+                    id,
+                    codes::PROTOVIOLATION,
+                    "client request from non-ready connection",
+                );
                 Ok(())
             }
             (_, Ok(ClientQuery::GetWorkerTypes(_) | ClientQuery::GetWorkerTypesV2(_))) => {
-                self.reply_error(link, id, codes::PROTOVIOLATION, "expected client connection");
+                self.reply_error(
+                    link,
+                    id,
+                    codes::PROTOVIOLATION,
+                    "expected client connection",
+                );
                 Ok(())
             }
-            (ClientPhase::Ok { .. }, Ok(ClientQuery::RequestRefund(_)) | Err(cocoon_tl::TlError::UnknownConstructor { .. })) => {
+            (
+                ClientPhase::Ok { .. },
+                Ok(ClientQuery::RequestRefund(_))
+                | Err(cocoon_tl::TlError::UnknownConstructor { .. }),
+            ) => {
                 self.reply_error(link, id, 0, "Lost promise");
                 Ok(())
             }
-            (_, Ok(_)) => refuse(codes::PROTOVIOLATION, "unexpected query in this state of the handshake"),
+            (_, Ok(_)) => refuse(
+                codes::PROTOVIOLATION,
+                "unexpected query in this state of the handshake",
+            ),
             (_, Err(e)) => refuse(0, e.to_string()),
         }
     }
 
-    fn client_connect(&mut self, link: LinkId, id: i64, q: client::ConnectToProxy) -> Result<(), Refusal> {
-        let Some(is_test) = q.params.is_test else { return refuse(codes::ERROR, "tool old client") };
+    fn client_connect(
+        &mut self,
+        link: LinkId,
+        id: i64,
+        q: client::ConnectToProxy,
+    ) -> Result<(), Refusal> {
+        let Some(is_test) = q.params.is_test else {
+            return refuse(codes::ERROR, "tool old client");
+        };
         if is_test != self.cfg.is_test {
             return refuse(codes::ERROR, "test mode mismatch");
         }
@@ -276,9 +342,17 @@ impl ProxyCore {
             return refuse(codes::ERROR, "active config version is too low");
         }
         let Some(version) = choose_version(q.params.versions) else {
-            return refuse(codes::PROTOVIOLATION, "cannot choose common protocol version");
+            return refuse(
+                codes::PROTOVIOLATION,
+                "cannot choose common protocol version",
+            );
         };
-        if self.books.clients.get(&owner).is_some_and(|a| matches!(a.record.status, 1 | 2)) {
+        if self
+            .books
+            .clients
+            .get(&owner)
+            .is_some_and(|a| matches!(a.record.status, 1 | 2))
+        {
             return refuse(codes::ERROR, "client is closing");
         }
         self.not_participating()?;
@@ -296,16 +370,44 @@ impl ProxyCore {
             }
         };
         // The hash of the empty string is no secret, so such a client proves itself through the chain (11 #1).
-        let secret = self.books.clients.get(&owner).map(|a| a.record.secret_hash.clone());
+        let secret = self
+            .books
+            .clients
+            .get(&owner)
+            .map(|a| a.record.secret_hash.clone());
         let auth = match secret.as_deref().and_then(payment::parse_hash) {
-            Some(hash) if hash != [0; 32] && hash != payment::secret_hash(b"") => client::ProxyConnectionAuthShort { secret_hash: hash, nonce: nonce as i64 }.into(),
-            _ => client::ProxyConnectionAuthLong { nonce: nonce as i64 }.into(),
+            Some(hash) if hash != [0; 32] && hash != payment::secret_hash(b"") => {
+                client::ProxyConnectionAuthShort {
+                    secret_hash: hash,
+                    nonce: nonce as i64,
+                }
+                .into()
+            }
+            _ => client::ProxyConnectionAuthLong {
+                nonce: nonce as i64,
+            }
+            .into(),
         };
-        let signed = self.books.clients.contains_key(&owner).then(|| self.client_payment(owner)).flatten();
-        let data = proto::client_connected(&self.proxy_params(version), &self.cfg_text(sc), auth, signed);
+        let signed = self
+            .books
+            .clients
+            .contains_key(&owner)
+            .then(|| self.client_payment(owner))
+            .flatten();
+        let data = proto::client_connected(
+            &self.proxy_params(version),
+            &self.cfg_text(sc),
+            auth,
+            signed,
+        );
         if let Some(LinkState::Client(c)) = self.links.get_mut(&link) {
             c.version = version;
-            c.phase = ClientPhase::Auth { owner, nonce, waiting: None, registered: false };
+            c.phase = ClientPhase::Auth {
+                owner,
+                nonce,
+                waiting: None,
+                registered: false,
+            };
         }
         self.reply(link, id, data);
         Ok(())
@@ -340,7 +442,10 @@ impl ProxyCore {
                 owner,
                 ClientAccount {
                     sc,
-                    record: ClientRecord { stake, ..Default::default() },
+                    record: ClientRecord {
+                        stake,
+                        ..Default::default()
+                    },
                     tracker: CommitTracker::new(),
                     reserved: AdjustedTokens::ZERO,
                     running: 0,
@@ -356,12 +461,24 @@ impl ProxyCore {
 
     pub(super) fn client_status(&mut self, owner: Address) -> PaymentStatus {
         let signed_payment = self.client_payment(owner);
-        let (db, max) = self.books.clients.get(&owner).map_or((0, 0), |a| (a.tracker.db().0, a.tracker.max().0));
-        PaymentStatus { signed_payment, db_tokens: db, max_tokens: max }
+        let (db, max) = self
+            .books
+            .clients
+            .get(&owner)
+            .map_or((0, 0), |a| (a.tracker.db().0, a.tracker.max().0));
+        PaymentStatus {
+            signed_payment,
+            db_tokens: db,
+            max_tokens: max,
+        }
     }
 
     fn worker_types(&self) -> proto::WorkerTypes {
-        let mut types: proto::WorkerTypes = self.models_seen.iter().map(|m| (m.clone(), Vec::new())).collect();
+        let mut types: proto::WorkerTypes = self
+            .models_seen
+            .iter()
+            .map(|m| (m.clone(), Vec::new()))
+            .collect();
         for state in self.links.values() {
             if let LinkState::Worker(w) = state
                 && w.phase == WorkerPhase::Ok
@@ -385,11 +502,15 @@ impl ProxyCore {
 
     /// Whether the root still lists this worker's image and model.
     pub(super) fn worker_allowed(&self, w: &WorkerLink) -> bool {
-        !self.cfg.check_hashes || (self.root.worker_hashes.contains(&w.peer.image_hash) && self.root.allows_model(&w.full_model))
+        !self.cfg.check_hashes
+            || (self.root.worker_hashes.contains(&w.peer.image_hash)
+                && self.root.allows_model(&w.full_model))
     }
 
     fn worker_query(&mut self, link: LinkId, id: i64, data: &[u8]) -> Result<(), Refusal> {
-        let Some(LinkState::Worker(w)) = self.links.get(&link) else { return Ok(()) };
+        let Some(LinkState::Worker(w)) = self.links.get(&link) else {
+            return Ok(());
+        };
         let (phase, owner) = (w.phase, w.owner);
         let query = match from_boxed::<WorkerQuery>(data) {
             Ok(q) => q,
@@ -401,13 +522,22 @@ impl ProxyCore {
         };
         match (phase, query) {
             (WorkerPhase::New, WorkerQuery::ConnectToProxy(q)) => self.worker_connect(link, id, q),
-            (WorkerPhase::Compare, WorkerQuery::CompareBalanceWithProxy(q)) => self.worker_compare(link, id, owner, &q),
+            (WorkerPhase::Compare, WorkerQuery::CompareBalanceWithProxy(q)) => {
+                self.worker_compare(link, id, owner, &q)
+            }
             (WorkerPhase::CompareExt, WorkerQuery::ExtendedCompareBalanceWithProxy(_)) => {
-                self.reply(link, id, to_boxed(&worker::ExtendedCompareBalanceWithProxyResult { error_code: 0 }));
+                self.reply(
+                    link,
+                    id,
+                    to_boxed(&worker::ExtendedCompareBalanceWithProxyResult { error_code: 0 }),
+                );
                 Ok(())
             }
             // After the extended step the reference never advances (4.3); accepting the last step here heals that.
-            (WorkerPhase::Finishing | WorkerPhase::CompareExt, WorkerQuery::ProxyHandshakeComplete(q)) => {
+            (
+                WorkerPhase::Finishing | WorkerPhase::CompareExt,
+                WorkerQuery::ProxyHandshakeComplete(q),
+            ) => {
                 let is_disabled = q.is_disabled;
                 self.reply(link, id, to_boxed(&worker::ProxyHandshakeCompleted {}));
                 if let Some(LinkState::Worker(w)) = self.links.get_mut(&link) {
@@ -423,17 +553,35 @@ impl ProxyCore {
                 self.reply(link, id, proto::worker_payment_status(&status));
                 Ok(())
             }
-            _ => refuse(codes::PROTOVIOLATION, "unexpected query in this state of the handshake"),
+            _ => refuse(
+                codes::PROTOVIOLATION,
+                "unexpected query in this state of the handshake",
+            ),
         }
     }
 
-    fn worker_connect(&mut self, link: LinkId, id: i64, q: worker::ConnectToProxy) -> Result<(), Refusal> {
-        let Some(LinkState::Worker(w)) = self.links.get(&link) else { return Ok(()) };
+    fn worker_connect(
+        &mut self,
+        link: LinkId,
+        id: i64,
+        q: worker::ConnectToProxy,
+    ) -> Result<(), Refusal> {
+        let Some(LinkState::Worker(w)) = self.links.get(&link) else {
+            return Ok(());
+        };
         if self.cfg.check_hashes && !self.root.worker_hashes.contains(&w.peer.image_hash) {
-            return refuse(codes::PROTOVIOLATION, format!("invalid worker image hash {}", hex::encode_upper(w.peer.image_hash)));
+            return refuse(
+                codes::PROTOVIOLATION,
+                format!(
+                    "invalid worker image hash {}",
+                    hex::encode_upper(w.peer.image_hash)
+                ),
+            );
         }
         let q = q.params;
-        let Some(basic) = q.setup else { return refuse(codes::ERROR, "too old worker") };
+        let Some(basic) = q.setup else {
+            return refuse(codes::ERROR, "too old worker");
+        };
         if basic.is_test != self.cfg.is_test {
             return refuse(codes::ERROR, "test mode mismatch");
         }
@@ -450,17 +598,25 @@ impl ProxyCore {
             return refuse(codes::PROTOVIOLATION, "invalid proxy_cnt value");
         }
         if self.cfg.check_hashes && !self.root.allows_model(&q.model) {
-            return refuse(codes::PROTOVIOLATION, format!("invalid worker model '{}'", q.model));
+            return refuse(
+                codes::PROTOVIOLATION,
+                format!("invalid worker model '{}'", q.model),
+            );
         }
         let Some(version) = choose_version(q.versions) else {
-            return refuse(codes::PROTOVIOLATION, "cannot choose common protocol version");
+            return refuse(
+                codes::PROTOVIOLATION,
+                "cannot choose common protocol version",
+            );
         };
         let Ok(owner) = Address::parse(&q.worker_owner_address).map(|p| p.address) else {
             return refuse(0, "Failed to parse account address");
         };
         self.not_participating()?;
         self.ensure_worker(owner)?;
-        let Some(sc) = self.books.workers.get(&owner).map(|a| a.sc) else { return Ok(()) };
+        let Some(sc) = self.books.workers.get(&owner).map(|a| a.sc) else {
+            return Ok(());
+        };
         let data = proto::worker_connected(&self.proxy_params(version), &self.cfg_text(sc));
         if let Some(LinkState::Worker(w)) = self.links.get_mut(&link) {
             w.phase = WorkerPhase::Compare;
@@ -486,26 +642,56 @@ impl ProxyCore {
                 .address;
             self.books.workers.insert(
                 owner,
-                WorkerAccount { sc, sc_tokens: 0, tracker: CommitTracker::new(), payment: None, pending: None, last_active_ms: self.now, closed: false },
+                WorkerAccount {
+                    sc,
+                    sc_tokens: 0,
+                    tracker: CommitTracker::new(),
+                    payment: None,
+                    pending: None,
+                    last_active_ms: self.now,
+                    closed: false,
+                },
             );
             self.touch_worker(owner);
         }
         Ok(())
     }
 
-    fn worker_compare(&mut self, link: LinkId, id: i64, owner: Address, q: &worker::CompareBalanceWithProxy) -> Result<(), Refusal> {
+    fn worker_compare(
+        &mut self,
+        link: LinkId,
+        id: i64,
+        owner: Address,
+        q: &worker::CompareBalanceWithProxy,
+    ) -> Result<(), Refusal> {
         let status = self.worker_status(owner);
-        let ours = self.books.workers.get(&owner).map(|a| a.tracker.claims()).unwrap_or_default();
-        let tokens = |n: i64| AdjustedTokens::from_wire(n).map_err(|e| (codes::PROTOVIOLATION, e.to_string()));
-        let theirs = Claims::raised(tokens(q.tokens_committed_to_blockchain)?, tokens(q.tokens_committed_to_db)?, tokens(q.max_tokens)?);
+        let ours = self
+            .books
+            .workers
+            .get(&owner)
+            .map(|a| a.tracker.claims())
+            .unwrap_or_default();
+        let tokens = |n: i64| {
+            AdjustedTokens::from_wire(n).map_err(|e| (codes::PROTOVIOLATION, e.to_string()))
+        };
+        let theirs = Claims::raised(
+            tokens(q.tokens_committed_to_blockchain)?,
+            tokens(q.tokens_committed_to_db)?,
+            tokens(q.max_tokens)?,
+        );
         let (error_code, phase) = match ours.judge_worker(&theirs) {
             ProxyComparison::Agrees => (0, WorkerPhase::Finishing),
             ProxyComparison::WorkerAhead => (1, WorkerPhase::CompareExt),
             ProxyComparison::LostState => {
                 // The worker holds a claim that these books do not know: either it lies, or we were rolled back (4.3).
-                let text = format!("worker {owner} shows claims above the books: {theirs:?} against {ours:?}");
+                let text = format!(
+                    "worker {owner} shows claims above the books: {theirs:?} against {ours:?}"
+                );
                 self.fx.push(super::types::ProxyEffect::Alarm(text));
-                return refuse(codes::PROTOVIOLATION, "claimed amounts are above the proxy's books");
+                return refuse(
+                    codes::PROTOVIOLATION,
+                    "claimed amounts are above the proxy's books",
+                );
             }
         };
         self.reply(link, id, proto::worker_compare_result(&status, error_code));
@@ -517,12 +703,22 @@ impl ProxyCore {
 
     pub(super) fn worker_status(&mut self, owner: Address) -> PaymentStatus {
         let signed_payment = self.worker_payment(owner);
-        let (db, max) = self.books.workers.get(&owner).map_or((0, 0), |a| (a.tracker.db().0, a.tracker.max().0));
-        PaymentStatus { signed_payment, db_tokens: db, max_tokens: max }
+        let (db, max) = self
+            .books
+            .workers
+            .get(&owner)
+            .map_or((0, 0), |a| (a.tracker.db().0, a.tracker.max().0));
+        PaymentStatus {
+            signed_payment,
+            db_tokens: db,
+            max_tokens: max,
+        }
     }
 
     fn worker_packet(&mut self, link: LinkId, data: &[u8]) {
-        let Some(LinkState::Worker(w)) = self.links.get_mut(&link) else { return };
+        let Some(LinkState::Worker(w)) = self.links.get_mut(&link) else {
+            return;
+        };
         match proto::parse_worker_packet(data) {
             Ok(Some(FromWorker::Enabled(enabled))) => w.enabled = enabled,
             Ok(Some(FromWorker::Coefficient(c))) => match Coefficient::from_wire(i64::from(c)) {
@@ -552,7 +748,10 @@ mod tests {
             (Some((4, 9)), None),
             (Some((-3, -1)), None),
         ] {
-            let range = range.map(|(min, max)| VersionRange { min_proto_version: min, max_proto_version: max });
+            let range = range.map(|(min, max)| VersionRange {
+                min_proto_version: min,
+                max_proto_version: max,
+            });
             assert_eq!(choose_version(range), chosen, "{range:?}");
         }
     }

@@ -27,8 +27,18 @@ impl ProxyCore {
         if self.commit_wanted || self.books.commits.awaits_commit() {
             return;
         }
-        let due = self.now.saturating_sub(self.last_commit_ms) >= self.cfg.settings.commit_interval_ms;
-        let news = self.books.clients.values().any(|a| a.tracker.needs_commit()) || self.books.workers.values().any(|a| a.tracker.needs_commit());
+        let due =
+            self.now.saturating_sub(self.last_commit_ms) >= self.cfg.settings.commit_interval_ms;
+        let news = self
+            .books
+            .clients
+            .values()
+            .any(|a| a.tracker.needs_commit())
+            || self
+                .books
+                .workers
+                .values()
+                .any(|a| a.tracker.needs_commit());
         if due && news {
             self.commit_wanted = true;
             self.touch_meta();
@@ -52,7 +62,13 @@ impl ProxyCore {
 
     fn transact(&mut self, to: Address, value: u64, body: Cell) -> u64 {
         let ticket = self.ticket();
-        self.fx.push(ProxyEffect::Transact { ticket, to, value, init: None, body: Some(body) });
+        self.fx.push(ProxyEffect::Transact {
+            ticket,
+            to,
+            value,
+            init: None,
+            body: Some(body),
+        });
         ticket
     }
 
@@ -66,15 +82,37 @@ impl ProxyCore {
             self.cursor_lt = tx.lt;
             self.touch_meta();
             // Notices carry no gas, so they count whether or not the transaction succeeded (contracts.md 14.1).
-            let Some(msg) = tx.in_msg.filter(|m| !m.bounced) else { continue };
-            let (Some(src), Ok(message)) = (msg.src, ProxyMessage::decode(&msg.body)) else { continue };
+            let Some(msg) = tx.in_msg.filter(|m| !m.bounced) else {
+                continue;
+            };
+            let (Some(src), Ok(message)) = (msg.src, ProxyMessage::decode(&msg.body)) else {
+                continue;
+            };
             match message {
                 ProxyMessage::SaveState(s) if src == self.cfg.wallet => {
-                    self.on_commit_seen(StateCommit { save_no: s.seqno as u32, session: s.session_hash });
+                    self.on_commit_seen(StateCommit {
+                        save_no: s.seqno as u32,
+                        session: s.session_hash,
+                    });
                 }
-                ProxyMessage::ClientRequest { owner, ledger, payload, .. } => self.on_client_notice(src, owner, &ledger, payload),
-                ProxyMessage::WorkerRequest { owner, status, tokens, .. } => {
-                    self.on_worker_notice(src, owner, status == cocoon_ton::abi::ContractStatus::Closed, tokens);
+                ProxyMessage::ClientRequest {
+                    owner,
+                    ledger,
+                    payload,
+                    ..
+                } => self.on_client_notice(src, owner, &ledger, payload),
+                ProxyMessage::WorkerRequest {
+                    owner,
+                    status,
+                    tokens,
+                    ..
+                } => {
+                    self.on_worker_notice(
+                        src,
+                        owner,
+                        status == cocoon_ton::abi::ContractStatus::Closed,
+                        tokens,
+                    );
                 }
                 _ => {}
             }
@@ -105,7 +143,13 @@ impl ProxyCore {
         }
     }
 
-    fn on_client_notice(&mut self, src: Address, owner: Address, ledger: &ClientLedger, payload: Option<ClientRequestPayload>) {
+    fn on_client_notice(
+        &mut self,
+        src: Address,
+        owner: Address,
+        ledger: &ClientLedger,
+        payload: Option<ClientRequestPayload>,
+    ) {
         let key = self.cfg.key.verifying_key().to_bytes();
         let expected = match self.books.clients.get(&owner) {
             Some(a) => a.sc,
@@ -117,7 +161,9 @@ impl ProxyCore {
         if expected != src || self.ensure_client(owner).is_err() {
             return;
         }
-        let Some(a) = self.books.clients.get_mut(&owner) else { return };
+        let Some(a) = self.books.clients.get_mut(&owner) else {
+            return;
+        };
         let known = a.tracker.max().0;
         if ledger.tokens_used > known {
             return self.halt(format!(
@@ -131,7 +177,10 @@ impl ProxyCore {
             a.record.stake = ledger.stake;
             a.record.sc_used = ledger.tokens_used;
             a.record.secret_hash = hex::encode(ledger.secret_hash);
-            if a.pending.as_ref().is_some_and(|p| ledger.tokens_used >= p.expected.0) {
+            if a.pending
+                .as_ref()
+                .is_some_and(|p| ledger.tokens_used >= p.expected.0)
+            {
                 a.pending = None;
             }
         }
@@ -145,7 +194,12 @@ impl ProxyCore {
     fn on_registered(&mut self, owner: Address, nonce: u64) {
         let found = self.links.iter_mut().find_map(|(link, state)| match state {
             LinkState::Client(c) => match &mut c.phase {
-                ClientPhase::Auth { owner: o, nonce: n, waiting, registered } if *o == owner && *n == nonce => {
+                ClientPhase::Auth {
+                    owner: o,
+                    nonce: n,
+                    waiting,
+                    registered,
+                } if *o == owner && *n == nonce => {
                     *registered = true;
                     Some((*link, *waiting))
                 }
@@ -159,7 +213,9 @@ impl ProxyCore {
     }
 
     fn on_worker_notice(&mut self, src: Address, owner: Address, closed: bool, tokens: u64) {
-        let Some(a) = self.books.workers.get_mut(&owner) else { return };
+        let Some(a) = self.books.workers.get_mut(&owner) else {
+            return;
+        };
         if a.sc != src {
             return;
         }
@@ -176,7 +232,9 @@ impl ProxyCore {
     }
 
     pub(super) fn on_contract(&mut self, state: &AccountState) {
-        let Some(Ok(contract)) = state.data.as_ref().map(ProxyState::decode) else { return };
+        let Some(Ok(contract)) = state.data.as_ref().map(ProxyState::decode) else {
+            return;
+        };
         self.revenue = contract.balance;
         if contract.status != cocoon_ton::abi::ContractStatus::Normal && self.disabled.is_none() {
             let text = "the proxy contract is closing on chain".to_owned();
@@ -193,7 +251,15 @@ impl ProxyCore {
         let a = self.books.clients.get_mut(&owner)?;
         let tokens = a.tracker.signed().0;
         if a.payment.as_ref().is_none_or(|(t, _)| *t != tokens) {
-            let boc = payment::sign(&self.cfg.key, SignedOp::ClientCharge, a.sc, tokens, query_id, self.cfg.wallet).ok()?;
+            let boc = payment::sign(
+                &self.cfg.key,
+                SignedOp::ClientCharge,
+                a.sc,
+                tokens,
+                query_id,
+                self.cfg.wallet,
+            )
+            .ok()?;
             a.payment = Some((tokens, boc));
         }
         a.payment.as_ref().map(|(_, boc)| boc.clone())
@@ -205,7 +271,15 @@ impl ProxyCore {
         let a = self.books.workers.get_mut(&owner)?;
         let tokens = a.tracker.signed().0;
         if a.payment.as_ref().is_none_or(|(t, _)| *t != tokens) {
-            let boc = payment::sign(&self.cfg.key, SignedOp::WorkerPayout, a.sc, tokens, query_id, self.cfg.wallet).ok()?;
+            let boc = payment::sign(
+                &self.cfg.key,
+                SignedOp::WorkerPayout,
+                a.sc,
+                tokens,
+                query_id,
+                self.cfg.wallet,
+            )
+            .ok()?;
             a.payment = Some((tokens, boc));
         }
         a.payment.as_ref().map(|(_, boc)| boc.clone())
@@ -218,8 +292,17 @@ impl ProxyCore {
         let now = self.now;
         let price = self.root.price();
         let fee = self.root.worker_fee();
-        let quiet = |last: u64, running: u32| Activity::QuietFor(if running > 0 { 0 } else { now.saturating_sub(last) / 1000 });
-        let overdue = |p: &Option<Pending>| p.as_ref().is_some_and(|p| p.until_ms.is_some_and(|t| now >= t));
+        let quiet = |last: u64, running: u32| {
+            Activity::QuietFor(if running > 0 {
+                0
+            } else {
+                now.saturating_sub(last) / 1000
+            })
+        };
+        let overdue = |p: &Option<Pending>| {
+            p.as_ref()
+                .is_some_and(|p| p.until_ms.is_some_and(|t| now >= t))
+        };
         let mut jobs: Vec<(bool, Address, SignedOp, AdjustedTokens)> = Vec::new();
         let s = &self.cfg.settings.settle;
         for (owner, a) in &mut self.books.clients {
@@ -257,29 +340,50 @@ impl ProxyCore {
                 jobs.push((false, *owner, SignedOp::WorkerPayout, total));
             }
         }
-        let withdraw = settle::withdraw_commission(s, NanoTon(self.revenue), self.withdraw.is_some() && !overdue(&self.withdraw));
+        let withdraw = settle::withdraw_commission(
+            s,
+            NanoTon(self.revenue),
+            self.withdraw.is_some() && !overdue(&self.withdraw),
+        );
         for (is_client, owner, op, total) in jobs {
             self.submit(is_client, owner, op, total);
         }
         if withdraw {
-            let body = ProxyMessage::PayRevenue { query_id: self.draw_u64(), excess_to: self.cfg.wallet }.encode();
+            let body = ProxyMessage::PayRevenue {
+                query_id: self.draw_u64(),
+                excess_to: self.cfg.wallet,
+            }
+            .encode();
             if let Ok(body) = body {
                 let (to, value) = (self.sc, self.cfg.settings.withdraw_value);
                 let ticket = self.transact(to, value, body);
-                self.withdraw = Some(Pending { ticket, expected: AdjustedTokens::ZERO, until_ms: None });
+                self.withdraw = Some(Pending {
+                    ticket,
+                    expected: AdjustedTokens::ZERO,
+                    until_ms: None,
+                });
             }
         }
     }
 
     fn submit(&mut self, is_client: bool, owner: Address, op: SignedOp, total: AdjustedTokens) {
-        let sc = if is_client { self.books.clients.get(&owner).map(|a| a.sc) } else { self.books.workers.get(&owner).map(|a| a.sc) };
+        let sc = if is_client {
+            self.books.clients.get(&owner).map(|a| a.sc)
+        } else {
+            self.books.workers.get(&owner).map(|a| a.sc)
+        };
         let Some(sc) = sc else { return };
         let query_id = self.draw_u64();
-        let signed = payment::sign(&self.cfg.key, op, sc, total.0, query_id, self.cfg.wallet).and_then(|boc| payment::readdressed(&boc, self.cfg.wallet));
+        let signed = payment::sign(&self.cfg.key, op, sc, total.0, query_id, self.cfg.wallet)
+            .and_then(|boc| payment::readdressed(&boc, self.cfg.wallet));
         let Ok(body) = signed else { return };
         let value = self.cfg.settings.message_value;
         let ticket = self.transact(sc, value, body);
-        let pending = Some(Pending { ticket, expected: total, until_ms: None });
+        let pending = Some(Pending {
+            ticket,
+            expected: total,
+            until_ms: None,
+        });
         if is_client {
             if let Some(a) = self.books.clients.get_mut(&owner) {
                 a.pending = pending;
@@ -303,7 +407,11 @@ impl ProxyCore {
             if let Some(p) = slot
                 && p.ticket == ticket
             {
-                if ok { p.until_ms = Some(until) } else { *slot = None }
+                if ok {
+                    p.until_ms = Some(until)
+                } else {
+                    *slot = None
+                }
                 return;
             }
         }

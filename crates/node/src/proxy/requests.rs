@@ -53,8 +53,12 @@ fn seconds(ms: u64) -> f64 {
 
 impl ProxyCore {
     pub(super) fn client_packet(&mut self, link: LinkId, data: &[u8]) {
-        let Some(LinkState::Client(c)) = self.links.get(&link) else { return };
-        let ClientPhase::Ok { owner } = c.phase else { return };
+        let Some(LinkState::Client(c)) = self.links.get(&link) else {
+            return;
+        };
+        let ClientPhase::Ok { owner } = c.phase else {
+            return;
+        };
         let version = c.version;
         match proto::parse_client_packet(data) {
             Ok(Some(ClientPacket::Run(q))) => {
@@ -70,9 +74,22 @@ impl ProxyCore {
     }
 
     /// The checks of 3.6, in their order; what passes is reserved and forwarded.
-    fn admit(&mut self, link: LinkId, version: i32, owner: Address, q: RunQuery) -> Result<(), (i32, String)> {
-        if self.requests.values().any(|r| r.client_link == link && r.client_rid == q.request_id) {
-            return Err((codes::PROTOVIOLATION, "a request with this id is running".into()));
+    fn admit(
+        &mut self,
+        link: LinkId,
+        version: i32,
+        owner: Address,
+        q: RunQuery,
+    ) -> Result<(), (i32, String)> {
+        if self
+            .requests
+            .values()
+            .any(|r| r.client_link == link && r.client_rid == q.request_id)
+        {
+            return Err((
+                codes::PROTOVIOLATION,
+                "a request with this id is running".into(),
+            ));
         }
         let price = self.root.price();
         let Some(account) = self.books.clients.get(&owner) else {
@@ -90,8 +107,13 @@ impl ProxyCore {
         };
         let available = book.available_signed(price);
         // A negative budget would enlarge the account (11 #4).
-        let demand = Demand::from_wire(q.query.len(), i64::from(q.max_tokens), 1, i64::from(q.max_coefficient))
-            .map_err(|e| (codes::PROTOVIOLATION, e.to_string()))?;
+        let demand = Demand::from_wire(
+            q.query.len(),
+            i64::from(q.max_tokens),
+            1,
+            i64::from(q.max_coefficient),
+        )
+        .map_err(|e| (codes::PROTOVIOLATION, e.to_string()))?;
         if available < i128::from(demand.max_tokens) {
             return Err((
                 codes::ERROR,
@@ -115,22 +137,45 @@ impl ProxyCore {
             return Err((codes::NOTREADY, "proxy is disabled".into()));
         }
         if account.running >= self.cfg.settings.max_running_per_client {
-            return Err((codes::NOTREADY, "too many running requests of this client".into()));
+            return Err((
+                codes::NOTREADY,
+                "too many running requests of this client".into(),
+            ));
         }
         let to_reserve = demand.to_reserve(&self.root.multipliers());
         if i128::from(to_reserve.0) > available {
             return Err((codes::NOTREADY, "balance is too low".into()));
         }
         if !q.timeout.is_finite() || q.timeout <= 0.0 {
-            return Err((codes::PROTOVIOLATION, "timeout must be a positive number of seconds".into()));
+            return Err((
+                codes::PROTOVIOLATION,
+                "timeout must be a positive number of seconds".into(),
+            ));
         }
-        proto::check_http_request(&q.query).map_err(|e| (codes::PROTOVIOLATION, format!("query is not an http.request: {e}")))?;
+        proto::check_http_request(&q.query).map_err(|e| {
+            (
+                codes::PROTOVIOLATION,
+                format!("query is not an http.request: {e}"),
+            )
+        })?;
         let (worker_link, coefficient) = self.pick_worker(&q.model, demand.max_coefficient)?;
-        self.forward(link, version, owner, q, worker_link, coefficient, to_reserve);
+        self.forward(
+            link,
+            version,
+            owner,
+            q,
+            worker_link,
+            coefficient,
+            to_reserve,
+        );
         Ok(())
     }
 
-    fn pick_worker(&self, model: &str, max: Coefficient) -> Result<(LinkId, Coefficient), (i32, String)> {
+    fn pick_worker(
+        &self,
+        model: &str,
+        max: Coefficient,
+    ) -> Result<(LinkId, Coefficient), (i32, String)> {
         if !self.models_seen.contains(model) {
             return Err((codes::PROTOVIOLATION, format!("unknown model {model}")));
         }
@@ -139,33 +184,59 @@ impl ProxyCore {
             .links
             .iter()
             .filter_map(|(link, state)| match state {
-                LinkState::Worker(w) if w.phase == WorkerPhase::Ok && w.model == model && self.worker_allowed(w) => Some(Candidate {
-                    id: link.0,
-                    enabled: w.enabled,
-                    running: w.running,
-                    limit: w.limit,
-                    coefficient: w.coefficient,
-                    average_time_s: w.times.reference(now_s),
-                    recent_failures: w.failures.sum(now_s),
-                }),
+                LinkState::Worker(w)
+                    if w.phase == WorkerPhase::Ok && w.model == model && self.worker_allowed(w) =>
+                {
+                    Some(Candidate {
+                        id: link.0,
+                        enabled: w.enabled,
+                        running: w.running,
+                        limit: w.limit,
+                        coefficient: w.coefficient,
+                        average_time_s: w.times.reference(now_s),
+                        recent_failures: w.failures.sum(now_s),
+                    })
+                }
                 _ => None,
             })
             .collect();
         match choose_worker(&candidates, max, Policy::Cheapest) {
             Choice::Worker(id) => {
-                let coefficient = candidates.iter().find(|c| c.id == id).map_or(Coefficient::ZERO, |c| c.coefficient);
+                let coefficient = candidates
+                    .iter()
+                    .find(|c| c.id == id)
+                    .map_or(Coefficient::ZERO, |c| c.coefficient);
                 Ok((LinkId(id), coefficient))
             }
-            Choice::TooExpensive(c) => Err((codes::NOTREADY, format!("can run this query with coefficient={}", c.thousandths()))),
-            Choice::NoneReady if candidates.is_empty() => Err((codes::NOTREADY, format!("no workers for model {model}"))),
-            Choice::NoneReady => Err((codes::NOTREADY, format!("no ready workers for model{model}"))),
+            Choice::TooExpensive(c) => Err((
+                codes::NOTREADY,
+                format!("can run this query with coefficient={}", c.thousandths()),
+            )),
+            Choice::NoneReady if candidates.is_empty() => {
+                Err((codes::NOTREADY, format!("no workers for model {model}")))
+            }
+            Choice::NoneReady => Err((
+                codes::NOTREADY,
+                format!("no ready workers for model{model}"),
+            )),
         }
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn forward(&mut self, link: LinkId, version: i32, owner: Address, q: RunQuery, worker_link: LinkId, coefficient: Coefficient, reserved: AdjustedTokens) {
+    fn forward(
+        &mut self,
+        link: LinkId,
+        version: i32,
+        owner: Address,
+        q: RunQuery,
+        worker_link: LinkId,
+        coefficient: Coefficient,
+        reserved: AdjustedTokens,
+    ) {
         let rid = self.draw();
-        let Some(LinkState::Worker(w)) = self.links.get_mut(&worker_link) else { return };
+        let Some(LinkState::Worker(w)) = self.links.get_mut(&worker_link) else {
+            return;
+        };
         w.running += 1;
         let (worker, worker_version) = (w.owner, w.version);
         if let Some(a) = self.books.clients.get_mut(&owner) {
@@ -212,45 +283,107 @@ impl ProxyCore {
         self.send(link, data);
     }
 
-    fn failure(&self, version: i32, rid: [u8; 32], head_sent: bool, code: i32, text: &str, tokens: TokensUsed) -> Vec<u8> {
-        let fin = FinalInfo { tokens, proxy_start: seconds(self.now), proxy_end: seconds(self.now), ..Default::default() };
+    fn failure(
+        &self,
+        version: i32,
+        rid: [u8; 32],
+        head_sent: bool,
+        code: i32,
+        text: &str,
+        tokens: TokensUsed,
+    ) -> Vec<u8> {
+        let fin = FinalInfo {
+            tokens,
+            proxy_start: seconds(self.now),
+            proxy_end: seconds(self.now),
+            ..Default::default()
+        };
         let kind = if version >= 1 && !head_sent {
             let e = ApiError::from_network(code, text);
             AnswerKind::Head(proto::error_response(e.status, &e.body()))
         } else {
-            AnswerKind::Error { code, text: text.to_owned(), after_head: head_sent }
+            AnswerKind::Error {
+                code,
+                text: text.to_owned(),
+                after_head: head_sent,
+            }
         };
-        proto::client_answer(version, Answer { request_id: rid, kind, fin: Some(fin) })
+        proto::client_answer(
+            version,
+            Answer {
+                request_id: rid,
+                kind,
+                fin: Some(fin),
+            },
+        )
     }
 
     /// An answer of a worker; only the link that got the request may give it (11 #15).
     pub(super) fn on_answer(&mut self, link: LinkId, answer: Answer) {
         let rid = answer.request_id;
-        let Some(run) = self.requests.get_mut(&rid) else { return };
+        let Some(run) = self.requests.get_mut(&rid) else {
+            return;
+        };
         if run.worker_link != link {
             return;
         }
-        let tokens = match answer.fin.as_ref().map(|f| f.tokens.validate(MAX_CLAIM).map(|_| f.tokens)) {
+        let tokens = match answer
+            .fin
+            .as_ref()
+            .map(|f| f.tokens.validate(MAX_CLAIM).map(|_| f.tokens))
+        {
             Some(Ok(t)) => t,
             Some(Err(e)) => {
                 // Claims that contradict themselves are not paid at all (11 #6).
                 let text = format!("worker {} reported impossible usage: {e}", run.worker);
                 self.fx.push(ProxyEffect::Alarm(text));
-                self.finish(rid, TokensUsed::default(), Some((codes::PROTOVIOLATION, "worker reported impossible usage".into())), None);
+                self.finish(
+                    rid,
+                    TokensUsed::default(),
+                    Some((
+                        codes::PROTOVIOLATION,
+                        "worker reported impossible usage".into(),
+                    )),
+                    None,
+                );
                 return;
             }
             None => TokensUsed::default(),
         };
         match answer.kind {
-            AnswerKind::Error { code, text, .. } => self.finish(rid, tokens, Some((code, text)), answer.fin),
-            AnswerKind::Head(_) if run.head_sent => self.finish(rid, tokens, Some((codes::PROTOVIOLATION, "out of order answer parts".into())), None),
-            AnswerKind::Part(_) if !run.head_sent => self.finish(rid, tokens, Some((codes::PROTOVIOLATION, "out of order answer parts".into())), None),
+            AnswerKind::Error { code, text, .. } => {
+                self.finish(rid, tokens, Some((code, text)), answer.fin)
+            }
+            AnswerKind::Head(_) if run.head_sent => self.finish(
+                rid,
+                tokens,
+                Some((codes::PROTOVIOLATION, "out of order answer parts".into())),
+                None,
+            ),
+            AnswerKind::Part(_) if !run.head_sent => self.finish(
+                rid,
+                tokens,
+                Some((codes::PROTOVIOLATION, "out of order answer parts".into())),
+                None,
+            ),
             AnswerKind::Head(response) => {
                 let (start, end) = (seconds(run.started_ms), seconds(self.now));
-                let response = match proto::stamp_response(&response, ("X-Cocoon-Proxy-Start", start), ("X-Cocoon-Proxy-End", end)) {
+                let response = match proto::stamp_response(
+                    &response,
+                    ("X-Cocoon-Proxy-Start", start),
+                    ("X-Cocoon-Proxy-End", end),
+                ) {
                     Ok(r) => r,
                     Err(e) => {
-                        self.finish(rid, tokens, Some((codes::FAILURE, format!("worker sent an unreadable response head: {e}"))), None);
+                        self.finish(
+                            rid,
+                            tokens,
+                            Some((
+                                codes::FAILURE,
+                                format!("worker sent an unreadable response head: {e}"),
+                            )),
+                            None,
+                        );
                         return;
                     }
                 };
@@ -261,11 +394,33 @@ impl ProxyCore {
         }
     }
 
-    fn deliver(&mut self, rid: [u8; 32], kind: AnswerKind, fin: Option<FinalInfo>, tokens: TokensUsed) {
-        let Some(run) = self.requests.get(&rid) else { return };
+    fn deliver(
+        &mut self,
+        rid: [u8; 32],
+        kind: AnswerKind,
+        fin: Option<FinalInfo>,
+        tokens: TokensUsed,
+    ) {
+        let Some(run) = self.requests.get(&rid) else {
+            return;
+        };
         let is_final = fin.is_some();
-        let fin = fin.map(|f| FinalInfo { proxy_start: seconds(run.started_ms), proxy_end: seconds(self.now), proxy_debug: run.debug.then(|| proto::debug_text("proxy_stats", run.started_ms, self.now)), ..f });
-        let data = proto::client_answer(run.client_version, Answer { request_id: run.client_rid, kind, fin });
+        let fin = fin.map(|f| FinalInfo {
+            proxy_start: seconds(run.started_ms),
+            proxy_end: seconds(self.now),
+            proxy_debug: run
+                .debug
+                .then(|| proto::debug_text("proxy_stats", run.started_ms, self.now)),
+            ..f
+        });
+        let data = proto::client_answer(
+            run.client_version,
+            Answer {
+                request_id: run.client_rid,
+                kind,
+                fin,
+            },
+        );
         let (link, abandoned) = (run.client_link, run.abandoned);
         if !is_final {
             if !abandoned {
@@ -273,32 +428,65 @@ impl ProxyCore {
             }
             return;
         }
-        let effects = if abandoned { Vec::new() } else { vec![ProxyEffect::Link(LinkEffect::Send { link, data })] };
+        let effects = if abandoned {
+            Vec::new()
+        } else {
+            vec![ProxyEffect::Link(LinkEffect::Send { link, data })]
+        };
         self.close_books(rid, tokens, effects);
     }
 
     /// Ends a request with an error.
-    fn finish(&mut self, rid: [u8; 32], tokens: TokensUsed, error: Option<(i32, String)>, fin: Option<FinalInfo>) {
-        let Some(run) = self.requests.get(&rid) else { return };
+    fn finish(
+        &mut self,
+        rid: [u8; 32],
+        tokens: TokensUsed,
+        error: Option<(i32, String)>,
+        fin: Option<FinalInfo>,
+    ) {
+        let Some(run) = self.requests.get(&rid) else {
+            return;
+        };
         let mut effects = Vec::new();
         if let Some((code, text)) = error
             && !run.abandoned
         {
             let worker_times = fin.map_or((0.0, 0.0), |f| (f.worker_start, f.worker_end));
-            let mut data = self.failure(run.client_version, run.client_rid, run.head_sent, code, &text, tokens);
+            let mut data = self.failure(
+                run.client_version,
+                run.client_rid,
+                run.head_sent,
+                code,
+                &text,
+                tokens,
+            );
             if worker_times.0 > 0.0 && run.head_sent {
                 let fin = FinalInfo {
-                    tokens: tokens,
+                    tokens,
                     proxy_start: seconds(run.started_ms),
                     proxy_end: seconds(self.now),
                     worker_start: worker_times.0,
                     worker_end: worker_times.1,
                     ..Default::default()
                 };
-                let kind = AnswerKind::Error { code, text, after_head: true };
-                data = proto::client_answer(run.client_version, Answer { request_id: run.client_rid, kind, fin: Some(fin) });
+                let kind = AnswerKind::Error {
+                    code,
+                    text,
+                    after_head: true,
+                };
+                data = proto::client_answer(
+                    run.client_version,
+                    Answer {
+                        request_id: run.client_rid,
+                        kind,
+                        fin: Some(fin),
+                    },
+                );
             }
-            effects.push(ProxyEffect::Link(LinkEffect::Send { link: run.client_link, data }));
+            effects.push(ProxyEffect::Link(LinkEffect::Send {
+                link: run.client_link,
+                data,
+            }));
             if let Some(LinkState::Worker(w)) = self.links.get_mut(&run.worker_link) {
                 w.failures.add(seconds(self.now), 1.0);
             }
@@ -308,12 +496,17 @@ impl ProxyCore {
 
     /// Books the usage on both sides, and lets the last answer and the payments out once that is durable (5.3).
     fn close_books(&mut self, rid: [u8; 32], tokens: TokensUsed, effects: Vec<ProxyEffect>) {
-        let Some(run) = self.requests.remove(&rid) else { return };
+        let Some(run) = self.requests.remove(&rid) else {
+            return;
+        };
         // The reservation bounds what a worker may claim for one request (11 #3, #6).
         let claimed = AdjustedTokens(tokens.total.max(0).unsigned_abs());
         let used = claimed.min(run.reserved);
         if claimed > used {
-            let text = format!("worker {} reported {claimed} tokens for a request with {} reserved; booked the reservation", run.worker, run.reserved);
+            let text = format!(
+                "worker {} reported {claimed} tokens for a request with {} reserved; booked the reservation",
+                run.worker, run.reserved
+            );
             self.fx.push(ProxyEffect::Alarm(text));
         }
         let mut broken = None;
@@ -332,7 +525,10 @@ impl ProxyCore {
         }
         if let Some(LinkState::Worker(w)) = self.links.get_mut(&run.worker_link) {
             w.running = w.running.saturating_sub(1);
-            w.times.add(seconds(self.now), seconds(self.now.saturating_sub(run.started_ms)));
+            w.times.add(
+                seconds(self.now),
+                seconds(self.now.saturating_sub(run.started_ms)),
+            );
         }
         if used.is_zero() {
             // Nothing was given away that has to be durable first.
@@ -351,7 +547,11 @@ impl ProxyCore {
             worker_link: run.worker_link,
             worker: run.worker,
         };
-        if used.is_zero() { self.tell_payments(closed) } else { self.after_save(Held::Payments(closed)) }
+        if used.is_zero() {
+            self.tell_payments(closed)
+        } else {
+            self.after_save(Held::Payments(closed))
+        }
     }
 
     pub(super) fn tell_payments(&mut self, c: Closed) {
@@ -370,14 +570,20 @@ impl ProxyCore {
 
     /// The caller left: a worker that understands it stops, any other finishes and is paid.
     fn cancel(&mut self, link: LinkId, client_rid: [u8; 32]) {
-        let found = self.requests.iter().find(|(_, r)| r.client_link == link && r.client_rid == client_rid).map(|(rid, _)| *rid);
+        let found = self
+            .requests
+            .iter()
+            .find(|(_, r)| r.client_link == link && r.client_rid == client_rid)
+            .map(|(rid, _)| *rid);
         if let Some(rid) = found {
             self.abandon(rid);
         }
     }
 
     fn abandon(&mut self, rid: [u8; 32]) {
-        let Some(run) = self.requests.get_mut(&rid) else { return };
+        let Some(run) = self.requests.get_mut(&rid) else {
+            return;
+        };
         run.abandoned = true;
         let link = run.worker_link;
         if let Some(LinkState::Worker(w)) = self.links.get(&link)
@@ -396,7 +602,12 @@ impl ProxyCore {
             .collect();
         for (rid, by_worker) in affected {
             if by_worker {
-                self.finish(rid, TokensUsed::default(), Some((codes::FAILURE, "the worker's connection was lost".into())), None);
+                self.finish(
+                    rid,
+                    TokensUsed::default(),
+                    Some((codes::FAILURE, "the worker's connection was lost".into())),
+                    None,
+                );
             } else {
                 self.abandon(rid);
             }
@@ -405,7 +616,12 @@ impl ProxyCore {
 
     pub(super) fn expire_requests(&mut self) {
         let now = self.now;
-        let late: Vec<[u8; 32]> = self.requests.iter().filter(|(_, r)| now >= r.deadline_ms).map(|(rid, _)| *rid).collect();
+        let late: Vec<[u8; 32]> = self
+            .requests
+            .iter()
+            .filter(|(_, r)| now >= r.deadline_ms)
+            .map(|(rid, _)| *rid)
+            .collect();
         for rid in late {
             let worker_link = self.requests.get(&rid).map(|r| r.worker_link);
             if let Some(link) = worker_link
@@ -414,7 +630,12 @@ impl ProxyCore {
             {
                 self.send(link, proto::proxy_cancel(rid));
             }
-            self.finish(rid, TokensUsed::default(), Some((codes::TIMEOUT, "timeout in proxy".into())), None);
+            self.finish(
+                rid,
+                TokensUsed::default(),
+                Some((codes::TIMEOUT, "timeout in proxy".into())),
+                None,
+            );
         }
     }
 }
