@@ -96,8 +96,7 @@ impl WorkerCore {
             }));
             return;
         }
-        let trusted =
-            !self.cfg.check_hashes || self.root.proxy_hashes.contains(&peer.image_hash);
+        let trusted = !self.cfg.check_hashes || self.root.proxy_hashes.contains(&peer.image_hash);
         let hash = hex::encode(peer.image_hash);
         self.links.insert(
             link,
@@ -299,8 +298,7 @@ impl WorkerCore {
         if self.accounts.len() >= MAX_ACCOUNTS {
             return Err(format!("{MAX_ACCOUNTS} proxies are remembered already"));
         }
-        let account =
-            ProxyAccount::new(&self.root, self.cfg.owner, proxy, key, &init, self.now);
+        let account = ProxyAccount::new(&self.root, self.cfg.owner, proxy, key, &init, self.now);
         self.accounts.insert(contract, account);
         Ok(())
     }

@@ -84,7 +84,14 @@ impl WorkerCore {
             return;
         };
         // Nothing is there yet that could send the coins back.
-        self.transact(contract, AdjustedTokens::ZERO, value, false, Some(init), None);
+        self.transact(
+            contract,
+            AdjustedTokens::ZERO,
+            value,
+            false,
+            Some(init),
+            None,
+        );
     }
 
     fn payout(&mut self, contract: Address, total: AdjustedTokens) {

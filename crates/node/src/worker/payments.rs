@@ -55,7 +55,9 @@ impl WorkerCore {
     /// The text for a proxy that went back behind its own words; the operator should know, too.
     pub(super) fn rolled_back(&mut self, link: LinkId, violation: ClaimViolation) -> String {
         let account = self.links.get(&link).and_then(|l| l.account);
-        let proxy = account.and_then(|sc| self.accounts.get(&sc)).map(|a| a.proxy);
+        let proxy = account
+            .and_then(|sc| self.accounts.get(&sc))
+            .map(|a| a.proxy);
         if let Some(proxy) = proxy {
             self.alarm(format!(
                 "proxy {proxy} shows less than it had shown before, so its books were rolled back or it lies: {violation}. The signed payment held is kept and will be presented"

@@ -167,7 +167,9 @@ impl WorkerCore {
             && let Err(e) = self.on_loose_payment(link, boc)
         {
             // Nothing hangs on it yet: the strict check comes with the payment after the request.
-            self.alarm(format!("a payment that came with a request is worth nothing: {e}"));
+            self.alarm(format!(
+                "a payment that came with a request is worth nothing: {e}"
+            ));
         }
         match self.admit(&q, stale) {
             Ok((http, counter, timeout_ms)) => {

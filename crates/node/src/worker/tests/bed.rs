@@ -223,7 +223,12 @@ impl Bed {
     }
 
     /// A complete handshake; the effects of its last step.
-    pub fn connect(&mut self, link: u64, version: i32, amounts: (u64, u64, u64)) -> Vec<WorkerEffect> {
+    pub fn connect(
+        &mut self,
+        link: u64,
+        version: i32,
+        amounts: (u64, u64, u64),
+    ) -> Vec<WorkerEffect> {
         let fx = self.up(link);
         let data = self.connected(version);
         let fx = self.answer(link, ask(&fx).0, data);

@@ -16,12 +16,24 @@ fn a_good_proxy_comes_into_service() {
     let WorkerQuery::ConnectToProxy(q) = asked(&fx) else {
         panic!("the first question is connectToProxy")
     };
-    assert_eq!(q.params.worker_owner_address, address(2).to_text(false, true));
-    assert_eq!((q.params.model.as_str(), q.params.coefficient), (MODEL, 2000));
+    assert_eq!(
+        q.params.worker_owner_address,
+        address(2).to_text(false, true)
+    );
+    assert_eq!(
+        (q.params.model.as_str(), q.params.coefficient),
+        (MODEL, 2000)
+    );
     let setup = q.params.setup.unwrap();
-    assert_eq!((setup.is_test, setup.proxy_cnt, setup.max_active_requests), (true, 1, 2));
+    assert_eq!(
+        (setup.is_test, setup.proxy_cnt, setup.max_active_requests),
+        (true, 1, 2)
+    );
     let versions = q.params.versions.unwrap();
-    assert_eq!((versions.min_proto_version, versions.max_proto_version), (1, 3));
+    assert_eq!(
+        (versions.min_proto_version, versions.max_proto_version),
+        (1, 3)
+    );
 
     let data = bed.connected(3);
     let fx = bed.answer(1, ask(&fx).0, data);
@@ -35,7 +47,10 @@ fn a_good_proxy_comes_into_service() {
     let data = bed.compared(0, 0, 0, 0);
     let fx = bed.answer(1, ask(&fx).0, data);
     let sc = bed.worker_sc();
-    assert!(fx.iter().any(|e| matches!(e, WorkerEffect::Watch(a) if *a == sc)));
+    assert!(
+        fx.iter()
+            .any(|e| matches!(e, WorkerEffect::Watch(a) if *a == sc))
+    );
     let [WorkerEffect::Save { number, batch }] = &fx[1..] else {
         panic!("only a save, found {fx:?}")
     };
@@ -62,15 +77,34 @@ fn a_change_during_the_last_step_is_told() {
     let fx = bed.answer(1, ask(&fx).0, data);
     let data = bed.compared(0, 0, 0, 0);
     let last = bed.answer(1, ask(&fx).0, data);
-    assert_eq!(announced(&bed.step(WorkerEvent::Health(false))), (None, None));
+    assert_eq!(
+        announced(&bed.step(WorkerEvent::Health(false))),
+        (None, None)
+    );
     bed.step(WorkerEvent::SetCoefficient(2100));
-    let fx = bed.answer(1, ask(&last).0, to_boxed(&worker::ProxyHandshakeCompleted {}));
+    let fx = bed.answer(
+        1,
+        ask(&last).0,
+        to_boxed(&worker::ProxyHandshakeCompleted {}),
+    );
     assert_eq!(announced(&fx), (Some(false), Some(2100)));
-    assert_eq!(announced(&bed.step(WorkerEvent::Health(true))), (Some(true), None));
-    assert_eq!(announced(&bed.step(WorkerEvent::Health(true))), (None, None));
-    assert_eq!(announced(&bed.step(WorkerEvent::SetEnabled(false))), (Some(false), None));
+    assert_eq!(
+        announced(&bed.step(WorkerEvent::Health(true))),
+        (Some(true), None)
+    );
+    assert_eq!(
+        announced(&bed.step(WorkerEvent::Health(true))),
+        (None, None)
+    );
+    assert_eq!(
+        announced(&bed.step(WorkerEvent::SetEnabled(false))),
+        (Some(false), None)
+    );
     // Out of range: refused with an alarm, nothing is told.
-    assert_eq!(announced(&bed.step(WorkerEvent::SetCoefficient(u32::MAX))), (None, None));
+    assert_eq!(
+        announced(&bed.step(WorkerEvent::SetCoefficient(u32::MAX))),
+        (None, None)
+    );
     assert_eq!(bed.alarms.len(), 1);
 }
 
@@ -115,13 +149,28 @@ fn every_untruth_of_a_proxy_closes_the_link() {
         ("protocol version 4", p(&|p| p.version = 4)),
         ("proxy_owner_address", p(&|p| p.owner = "nonsense".into())),
         ("proxy_sc_address", p(&|p| p.sc = String::new())),
-        ("wrong flags", p(&|p| p.sc = bed.proxy_sc().to_text(true, true))),
-        ("wrong flags", p(&|p| p.sc = bed.proxy_sc().to_text(false, false))),
+        (
+            "wrong flags",
+            p(&|p| p.sc = bed.proxy_sc().to_text(true, true)),
+        ),
+        (
+            "wrong flags",
+            p(&|p| p.sc = bed.proxy_sc().to_text(false, false)),
+        ),
         ("wrong flags", p(&|p| p.sc = bed.proxy_sc().to_string())),
-        ("does not follow", p(&|p| p.sc = address(50).to_text(false, true))),
+        (
+            "does not follow",
+            p(&|p| p.sc = address(50).to_text(false, true)),
+        ),
         ("does not follow", p(&|p| p.public_key = [3; 32])),
-        ("does not follow", p(&|p| p.owner = address(51).to_text(true, true))),
-        ("another worker contract", with_sc(address(52).to_text(false, true))),
+        (
+            "does not follow",
+            p(&|p| p.owner = address(51).to_text(true, true)),
+        ),
+        (
+            "another worker contract",
+            with_sc(address(52).to_text(false, true)),
+        ),
         ("wrong flags", with_sc(sc.to_text(true, true))),
         ("too old proxy", to_boxed(&no_flags)),
         ("failed", vec![1, 2, 3]),
@@ -177,7 +226,10 @@ fn a_known_proxy_must_stay_the_same() {
     assert!(closed(&fx).unwrap().contains("changed"));
     // The honest one still comes back, in any version.
     for (link, version) in [(4, 0), (5, 1), (6, 2), (7, 3)] {
-        assert_eq!(announced(&bed.connect(link, version, (0, 0, 0))).0, Some(true));
+        assert_eq!(
+            announced(&bed.connect(link, version, (0, 0, 0))).0,
+            Some(true)
+        );
     }
 }
 
@@ -191,7 +243,10 @@ fn a_draining_worker_takes_no_links() {
     assert!(closed(&bed.up(2)).is_some());
     let fx = bed.run(1, 3, 2, CHAT);
     let a = &answers(&fx)[0];
-    assert!(matches!(&a.kind, proto::AnswerKind::Error { code: 651, .. }));
+    assert!(matches!(
+        &a.kind,
+        proto::AnswerKind::Error { code: 651, .. }
+    ));
     bed.backend(rid, head(200));
     let fx = bed.backend(rid, cocoon_engine::BackendEvent::End);
     assert!(matches!(fx.last(), Some(WorkerEffect::Drained)));

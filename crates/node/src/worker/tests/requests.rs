@@ -62,17 +62,31 @@ fn a_plain_answer_is_billed_as_the_ledger_says() {
         bed.connect(1, version, (0, 0, 0));
         let fx = bed.run(1, version, 7, CHAT);
         let (n, http) = started(&fx).unwrap();
-        assert_eq!((http.method.as_str(), http.url.as_str()), ("POST", "/v1/chat/completions"));
+        assert_eq!(
+            (http.method.as_str(), http.url.as_str()),
+            ("POST", "/v1/chat/completions")
+        );
         let names: Vec<&str> = http.headers.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names, ["Content-type", "X-Own"]);
         bed.now += 1500;
         let fx = bed.backend(n, head(200));
-        let [Answer { kind: AnswerKind::Head(data), fin: None, request_id }] = &answers(&fx)[..] else {
+        let [
+            Answer {
+                kind: AnswerKind::Head(data),
+                fin: None,
+                request_id,
+            },
+        ] = &answers(&fx)[..]
+        else {
             panic!("a head alone")
         };
         assert_eq!(*request_id, [7; 32]);
         let response: http::Response = from_boxed(data).unwrap();
-        let headers: Vec<String> = response.headers.iter().map(|h| format!("{}: {}", h.name, h.value)).collect();
+        let headers: Vec<String> = response
+            .headers
+            .iter()
+            .map(|h| format!("{}: {}", h.name, h.value))
+            .collect();
         assert_eq!(
             headers,
             [
@@ -82,7 +96,10 @@ fn a_plain_answer_is_billed_as_the_ledger_says() {
                 "X-Cocoon-Worker-End: 1795000001.500000",
             ]
         );
-        assert_eq!((response.status_code, response.reason.as_str()), (200, "OK"));
+        assert_eq!(
+            (response.status_code, response.reason.as_str()),
+            (200, "OK")
+        );
         let json = r#"{"id":"x","usage":{"prompt_tokens":170,"completion_tokens":10}}"#;
         let mut got = bed.backend(n, body(json));
         got.extend(bed.backend(n, BackendEvent::End));
@@ -93,7 +110,10 @@ fn a_plain_answer_is_billed_as_the_ledger_says() {
         assert_eq!(fin.tokens, usage);
         assert!(usage.total > 0);
         assert_eq!(fin.worker_debug, None);
-        assert_eq!(fin.worker_end, if version >= 2 { 1_795_000_001.5 } else { 0.0 });
+        assert_eq!(
+            fin.worker_end,
+            if version >= 2 { 1_795_000_001.5 } else { 0.0 }
+        );
         assert!(got[..got.len() - 1].iter().all(|a| a.fin.is_none()));
         assert_eq!(bed.core.running(), 0);
         // What comes afterwards is nobody's.
@@ -108,10 +128,18 @@ fn a_stream_passes_piece_by_piece() {
     q.enable_debug = true;
     let fx = bed.packet(1, proto::proxy_run_query(3, q));
     let (n, http) = started(&fx).unwrap();
-    assert!(String::from_utf8(http.body.to_vec()).unwrap().contains("include_usage"));
+    assert!(
+        String::from_utf8(http.body.to_vec())
+            .unwrap()
+            .contains("include_usage")
+    );
     bed.backend(n, head(200));
     let first = answers(&bed.backend(n, body(STREAM[0])));
-    assert_eq!(text(&first), STREAM[0].as_bytes(), "the first token is not held back");
+    assert_eq!(
+        text(&first),
+        STREAM[0].as_bytes(),
+        "the first token is not held back"
+    );
     let mut all = first;
     for piece in &STREAM[1..] {
         all.extend(answers(&bed.backend(n, body(piece))));
@@ -140,12 +168,32 @@ fn refusals_have_codes_texts_and_final_info() {
         q
     };
     for (q, code, part) in [
-        (bad_url, 621, "worker: invalid http request: unsupported method"),
+        (
+            bad_url,
+            621,
+            "worker: invalid http request: unsupported method",
+        ),
         (bad_header, 621, "worker: invalid http request: a header"),
-        (chat("[]"), 621, "worker: invalid http request: expected json object"),
-        (chat(&CHAT.replace("my/model", "other")), 621, "model name mismatch"),
-        (chat(&CHAT.replace("\"model\"", "\"odd\":1,\"model\"")), 621, "unknown option 'odd'"),
-        (q(&|q| q.query = vec![1, 2, 3, 4]), 621, "worker: invalid http request: "),
+        (
+            chat("[]"),
+            621,
+            "worker: invalid http request: expected json object",
+        ),
+        (
+            chat(&CHAT.replace("my/model", "other")),
+            621,
+            "model name mismatch",
+        ),
+        (
+            chat(&CHAT.replace("\"model\"", "\"odd\":1,\"model\"")),
+            621,
+            "unknown option 'odd'",
+        ),
+        (
+            q(&|q| q.query = vec![1, 2, 3, 4]),
+            621,
+            "worker: invalid http request: ",
+        ),
         (q(&|q| q.coefficient = -1), 621, "coefficient"),
         (q(&|q| q.coefficient = 1 << 40), 621, "coefficient"),
         (q(&|q| q.timeout = f64::NAN), 621, "timeout"),
@@ -225,7 +273,10 @@ fn callers_can_leave_in_version_3_only() {
     bed.backend(a, head(200));
     bed.backend(a, body(STREAM[0]));
     assert!(bed.packet(2, proto::proxy_cancel([2; 32])).is_empty());
-    assert!(bed.packet(1, proto::proxy_cancel([2; 32])).is_empty(), "another link's request");
+    assert!(
+        bed.packet(1, proto::proxy_cancel([2; 32])).is_empty(),
+        "another link's request"
+    );
     let fx = bed.packet(1, proto::proxy_cancel([1; 32]));
     assert_eq!(cancelled(&fx), [a]);
     let got = answers(&fx);
@@ -244,12 +295,22 @@ fn a_lost_link_takes_its_requests_with_it() {
     assert!(answers(&fx).is_empty());
     let fx = bed.backend(b, head(200));
     assert_eq!(answers(&fx).len(), 1);
-    assert!(matches!(&fx[0], WorkerEffect::Link(crate::link::LinkEffect::Send { link, .. }) if *link == LinkId(2)));
+    assert!(
+        matches!(&fx[0], WorkerEffect::Link(crate::link::LinkEffect::Send { link, .. }) if *link == LinkId(2))
+    );
 }
 
 #[test]
 fn failures_of_the_backend_are_told_apart() {
-    for (status, code) in [(503, 651), (502, 651), (504, 652), (400, 621), (429, 621), (500, 601), (0, 601)] {
+    for (status, code) in [
+        (503, 651),
+        (502, 651),
+        (504, 652),
+        (400, 621),
+        (429, 621),
+        (500, 601),
+        (0, 601),
+    ] {
         for version in [0, 3] {
             let mut bed = Bed::new();
             bed.connect(1, version, (0, 0, 0));
@@ -266,14 +327,32 @@ fn failures_of_the_backend_are_told_apart() {
     let n = bed.start(1, 0, 1);
     bed.backend(n, head(200));
     bed.backend(n, body(STREAM[0]));
-    let got = answers(&bed.backend(n, BackendEvent::Failed { status: 502, message: String::new() }));
-    assert!(matches!(&got[0].kind, AnswerKind::Error { code: 651, after_head: true, .. }));
+    let got = answers(&bed.backend(
+        n,
+        BackendEvent::Failed {
+            status: 502,
+            message: String::new(),
+        },
+    ));
+    assert!(matches!(
+        &got[0].kind,
+        AnswerKind::Error {
+            code: 651,
+            after_head: true,
+            ..
+        }
+    ));
     assert_eq!(got[0].fin.clone().unwrap().tokens.total, 3);
 }
 
 #[test]
 fn a_backend_out_of_order_is_stopped() {
-    for events in [vec![body("x")], vec![BackendEvent::End], vec![head(200), head(200)], vec![head(9)]] {
+    for events in [
+        vec![body("x")],
+        vec![BackendEvent::End],
+        vec![head(200), head(200)],
+        vec![head(9)],
+    ] {
         let mut bed = ready();
         let n = bed.start(1, 3, 1);
         let mut fx = Vec::new();
@@ -296,7 +375,10 @@ fn large_pieces_are_cut() {
     let got = answers(&fx);
     assert!(got.len() >= 5);
     assert_eq!(text(&got).len(), big.len());
-    assert!(got.iter().all(|a| text(std::slice::from_ref(a)).len() <= 1 << 20));
+    assert!(
+        got.iter()
+            .all(|a| text(std::slice::from_ref(a)).len() <= 1 << 20)
+    );
 }
 
 #[test]
