@@ -2,6 +2,7 @@
 
 mod answer;
 mod error;
+mod prompt;
 mod request;
 mod serve;
 

@@ -162,18 +162,19 @@ async fn queue_and_cache_are_bounded() {
     let options = BatchOptions {
         max_active: 8,
         max_waiting: 2,
-        cache_tokens: Some(1024),
+        max_context: Some(256),
+        cache_tokens: Some(256),
         ..BatchOptions::default()
     };
     let (scheduler, text) = scheduler(&options);
-    assert_eq!(scheduler.capacity().cache_tokens, 1024);
+    assert_eq!(scheduler.capacity().cache_tokens, 256);
     // Each needs more than half of the cache: one runs, one waits its turn, two fill the queue.
     let receivers: Vec<_> = {
         let mut receivers = Vec::new();
         let mut refused = 0;
         while receivers.len() < 4 && refused < 2000 {
             let (events, receiver) = mpsc::channel(16);
-            match scheduler.submit(endless(&text, 520), 0, events) {
+            match scheduler.submit(endless(&text, 150), 0, events) {
                 Ok(()) => receivers.push(receiver),
                 Err(error) => {
                     assert_eq!(error, SubmitError::Full);
@@ -187,10 +188,10 @@ async fn queue_and_cache_are_bounded() {
     until(|| scheduler.stats().active == 1).await;
     let (events, _receiver) = mpsc::channel(16);
     assert_eq!(
-        scheduler.submit(endless(&text, 520), 0, events),
+        scheduler.submit(endless(&text, 150), 0, events),
         Err(SubmitError::Full)
     );
-    assert!(scheduler.stats().reserved_tokens <= 1024);
+    assert!(scheduler.stats().reserved_tokens <= 256);
     for receiver in receivers {
         let (_, reason, _) = finish(receiver).await;
         assert_eq!(reason, FinishReason::Length);

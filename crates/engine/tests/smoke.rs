@@ -8,7 +8,7 @@ use cocoon_engine::{EmbeddedEngine, EngineOptions};
 fn the_loss_falls_and_the_model_can_be_loaded() {
     let mut recipe = Recipe::smoke(5, 8);
     recipe.tokenizer_conversations = 600;
-    recipe.tokens_per_step = 512;
+    recipe.tokens_per_step = 256;
     recipe.peak_rate = 1e-2;
     recipe.warmup = 1;
     let tokenizer = train_tokenizer(&recipe).unwrap();

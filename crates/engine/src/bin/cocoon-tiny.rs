@@ -40,9 +40,12 @@ enum Command {
         /// Seed of data and weights.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Do the second part of the training, from the weights and tokenizer in this directory.
+        /// Do a further part of the training, from the weights and tokenizer in this directory.
         #[arg(long)]
         from: Option<PathBuf>,
+        /// The further part is mostly about counting.
+        #[arg(long, requires = "from")]
+        counting: bool,
         /// Begin the last phase after this step.
         #[arg(long)]
         cool_down_at: Option<usize>,
@@ -89,12 +92,14 @@ fn main() -> Result<(), Failure> {
             minutes,
             seed,
             from,
+            counting,
             cool_down_at,
             stop_at,
         } => {
             let recipe = match from {
                 None => Recipe::shipped(seed, steps),
-                Some(_) => Recipe::second(seed, steps),
+                Some(_) if counting => Recipe::further(seed, steps, Mix::Counting),
+                Some(_) => Recipe::further(seed, steps, Mix::Focused),
             };
             let plan = Plan {
                 out,

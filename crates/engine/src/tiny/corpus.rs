@@ -53,6 +53,8 @@ pub enum Mix {
     Broad,
     /// More and smaller sums, shorter counts, fewer stories: teaches what has one right answer.
     Focused,
+    /// Mostly counts, for where to stop is what is learned last.
+    Counting,
 }
 
 impl Corpus {
@@ -116,6 +118,7 @@ fn exchange(rng: &mut ChaCha8Rng, mix: Mix) -> (String, String) {
     let shares: [u32; 8] = match mix {
         Mix::Broad => [28, 38, 46, 66, 72, 80, 88, 96],
         Mix::Focused => [45, 57, 62, 76, 82, 90, 95, 98],
+        Mix::Counting => [20, 75, 78, 86, 89, 93, 96, 98],
     };
     let draw = rng.random_range(0..100);
     match shares.iter().position(|end| draw < *end) {
@@ -133,7 +136,7 @@ fn exchange(rng: &mut ChaCha8Rng, mix: Mix) -> (String, String) {
 
 fn sum(rng: &mut ChaCha8Rng, mix: Mix) -> (String, String) {
     let kind = rng.random_range(0..10);
-    let largest = if mix == Mix::Focused && rng.random_range(0..5) > 0 {
+    let largest = if mix != Mix::Broad && rng.random_range(0..5) > 0 {
         12
     } else {
         20
@@ -169,7 +172,7 @@ fn count(rng: &mut ChaCha8Rng, mix: Mix) -> (String, String) {
     };
     match rng.random_range(0..10) {
         0..=5 => {
-            let long = if mix == Mix::Focused { 15 } else { 5 };
+            let long = if mix != Mix::Broad { 15 } else { 5 };
             let to = if rng.random_range(0..long) == 0 {
                 rng.random_range(20..=LONGEST_COUNT)
             } else {

@@ -70,10 +70,10 @@ impl Recipe {
         }
     }
 
-    /// The second part of the shipped model's training, which starts from the weights of the first.
-    pub fn second(seed: u64, steps: usize) -> Self {
+    /// A further part of the shipped model's training, which starts from the weights of the one before.
+    pub fn further(seed: u64, steps: usize, mix: Mix) -> Self {
         let mut recipe = Self::shipped(seed, steps);
-        recipe.mix = Mix::Focused;
+        recipe.mix = mix;
         recipe.short = 128;
         recipe.peak_rate = 2e-3;
         recipe.warmup = (steps / 20).clamp(1, 20);
