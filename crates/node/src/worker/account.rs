@@ -53,9 +53,9 @@ pub(super) struct ProxyAccount {
     pub client_delay: u32,
     pub claims: Claims,
     /// Newest signed payment: tokens and BOC.
-    pub payment: Option<(AdjustedTokens, Vec<u8>)>,
+    pub payment: Option<Payment>,
     /// The same as far as it is on disk: only this is presented on chain.
-    pub durable: Option<(AdjustedTokens, Vec<u8>)>,
+    pub durable: Option<Payment>,
     pub outdated_since_ms: Option<u64>,
     /// StateInit for the deployment.
     pub init: Cell,
@@ -84,6 +84,9 @@ pub(super) enum OnChain {
     /// At its end.
     Closed,
 }
+
+/// A signed payment: the total it proves, and its BOC.
+pub(super) type Payment = (AdjustedTokens, Vec<u8>);
 
 /// Store keys.
 pub(super) const ACCOUNT: &str = "account_";

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cocoon_ledger::{AdjustedTokens, Coefficient};
+use cocoon_ledger::Coefficient;
 use cocoon_ton::{Address, boc};
 use cocoon_wire::msg::worker::NewCoefficient;
 use sha2::{Digest, Sha256};
 
-use super::account::{ACCOUNT, INIT, ProxyAccount};
+use super::account::{ACCOUNT, INIT, Payment, ProxyAccount};
 use super::links::ProxyLink;
 use super::requests::Running;
 use super::types::{WorkerConfig, WorkerEffect, WorkerEvent};
@@ -46,7 +46,7 @@ pub(super) enum Held {
 /// What a batch makes durable.
 struct SavePoint {
     number: u64,
-    payments: Vec<(Address, Option<(AdjustedTokens, Vec<u8>)>)>,
+    payments: Vec<(Address, Option<Payment>)>,
 }
 
 /// Counters since the start, for statistics.

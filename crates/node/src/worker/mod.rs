@@ -2,6 +2,7 @@
 
 mod account;
 mod core;
+mod driver;
 mod links;
 mod onchain;
 mod payments;
@@ -12,4 +13,5 @@ mod types;
 mod tests;
 
 pub use core::{RecordsError, WorkerCore};
+pub use driver::{WorkerHandle, WorkerOptions, start};
 pub use types::{WorkerConfig, WorkerEffect, WorkerEvent, WorkerSettings};
