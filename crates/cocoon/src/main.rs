@@ -1,2 +1,59 @@
 //! The cocoon program: command line, configuration, the local network.
-fn main() {}
+
+mod cli;
+mod cmd;
+mod config;
+mod contracts;
+mod datadir;
+mod error;
+mod fs;
+mod http;
+mod keys;
+mod logging;
+mod model;
+mod network;
+mod toncenter;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::error::Result;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    // `up` logs into its data directory, which it must take first.
+    if !matches!(cli.command, Command::Up(_)) {
+        logging::init(cli.global.log.as_deref(), None)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| error::CliError::new("cannot start the runtime").found(e.to_string()))?;
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Up(args) => up::run(*args, &cli.global).await,
+            Command::Status(args) => cmd::status::run(&args, &cli.global).await,
+            Command::Chat(args) => cmd::chat::run(&args, &cli.global).await,
+            Command::Wallet(command) => cmd::wallet::run(&command, &cli.global).await,
+            Command::Account(args) => cmd::account::run(&args, &cli.global).await,
+            Command::Model(command) => cmd::model::run(&command, &cli.global).await,
+            Command::Doctor(args) => cmd::doctor::run(&args, &cli.global).await,
+        }
+    });
+    // A blocking read or a model that still computes must not keep the process alive.
+    runtime.shutdown_background();
+    result
+}

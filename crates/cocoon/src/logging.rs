@@ -1,0 +1,63 @@
+//! Logs: warnings on the terminal, everything of interest in the data directory.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Mutex;
+
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use crate::error::{CliError, Result};
+use crate::fs::io_error;
+
+/// What the log file holds.
+const FILE_LEVEL: &str = "info";
+
+/// Starts logging. With `dir`, also into `cocoon.log` there; the log of the start before becomes `cocoon.log.1`.
+pub fn init(level: Option<&str>, dir: Option<&Path>) -> Result<()> {
+    let from_environment = std::env::var("RUST_LOG").ok();
+    let (wanted, origin) = match (level, &from_environment) {
+        (Some(level), _) => (level.to_owned(), "--log"),
+        (None, Some(filter)) => (filter.clone(), "RUST_LOG"),
+        (None, None) => ("warn".to_owned(), "the default"),
+    };
+    let terminal = EnvFilter::try_new(&wanted).map_err(|e| {
+        CliError::usage(format!("cannot use the log filter of {origin}"))
+            .expected(
+                "error, warn, info, debug or trace, or a filter such as cocoon_node=debug,warn",
+            )
+            .found(format!("{wanted:?}: {e}"))
+    })?;
+    let file = match dir {
+        Some(dir) => Some(open(dir)?),
+        None => None,
+    };
+    let file_layer = file.map(|file| {
+        fmt::layer()
+            .with_ansi(false)
+            .with_writer(Mutex::new(file))
+            .with_filter(EnvFilter::new(FILE_LEVEL))
+    });
+    // A second start in one process would fail here, which only tests could do.
+    let _ = tracing_subscriber::registry()
+        .with(
+            fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_filter(terminal),
+        )
+        .with(file_layer)
+        .try_init();
+    Ok(())
+}
+
+fn open(dir: &Path) -> Result<File> {
+    std::fs::create_dir_all(dir).map_err(|e| io_error("create", dir, &e))?;
+    let path = dir.join("cocoon.log");
+    if path.exists() {
+        let before = dir.join("cocoon.log.1");
+        std::fs::rename(&path, &before).map_err(|e| io_error("rename", &path, &e))?;
+    }
+    File::create(&path).map_err(|e| io_error("create", &path, &e))
+}
