@@ -12,8 +12,8 @@
 //! So whoever asks for messages must look at the chain first after a restart, as the roles do: they send again
 //! only what their contracts do not show yet, and the contracts take totals, not increments.
 //!
-//! The state machine is [`core`](self) in `wallet/core.rs`, without clock, randomness or I/O; `wallet/driver.rs`
-//! runs it on a [`Chain`].
+//! The state machine is in `wallet/core.rs`, without clock, randomness or I/O; `wallet/driver.rs` runs it on a
+//! [`Chain`].
 
 mod core;
 mod driver;

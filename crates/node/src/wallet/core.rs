@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use cocoon_ton::abi::WalletState;
 use cocoon_ton::wallet::{self, FEE_RESERVE, InternalMessage, MIN_BALANCE, RESEND_SECONDS};
-use cocoon_ton::{Address, AccountState, AccountStatus, ChainError, NetworkInfo, TxInfo};
+use cocoon_ton::{AccountState, AccountStatus, Address, ChainError, NetworkInfo, TxInfo};
 
-use super::flight::{Flight, Match, Ticket};
-use super::{
-    CLOSE_GRACE, Condition, MAX_QUEUE, Sent, WalletConfig, WalletError, WalletStatus,
-};
+use super::flight::{Flight, Match, Ticket, exit};
+use super::{CLOSE_GRACE, Condition, MAX_QUEUE, Sent, WalletConfig, WalletError, WalletStatus};
 use crate::watch::{Backoff, check_page};
 
 /// The same bytes are sent again after this time.
@@ -25,16 +23,6 @@ pub(super) const PAGE: usize = 32;
 /// Rejections for an unknown reason, in a row, before a batch is given up. With the back-off that is some
 /// minutes, in which a source that lags or restarts comes back.
 pub(super) const MAX_REJECTIONS: u32 = 10;
-
-/// Exit codes of the wallet contract for externals it does not accept.
-mod exit {
-    pub(super) const EXPIRED: i32 = 1030;
-    pub(super) const BLOCKED: i32 = 1031;
-    pub(super) const SEQNO: i32 = 1032;
-    pub(super) const SUBWALLET: i32 = 1033;
-    pub(super) const KEY: i32 = 1034;
-    pub(super) const POOR: i32 = 1035;
-}
 
 /// What happens to the wallet.
 #[derive(Debug)]

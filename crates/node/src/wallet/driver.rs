@@ -58,11 +58,8 @@ pub(super) async fn run(
         }
         let wake = core.wake_at().map(|at| start + at);
         event = tokio::select! {
+            // Requests first, so that messages asked for at the same time leave in the same batch.
             biased;
-            answer = wait(&mut running) => {
-                running = None;
-                Event::Answer(answer)
-            }
             request = requests.recv(), if open => match request {
                 Some(Request::Send { message, done }) => {
                     next_id += 1;
@@ -76,6 +73,10 @@ pub(super) async fn run(
                     Event::Close
                 }
             },
+            answer = wait(&mut running) => {
+                running = None;
+                Event::Answer(answer)
+            }
             () = sleep(wake) => Event::Tick,
         };
         // Requests that were in the channel when it was closed get an answer, too.
@@ -146,8 +147,7 @@ impl Reporter {
     fn report(&mut self, status: &WalletStatus) {
         let (address, condition) = (self.address, &status.condition);
         if *condition != self.last {
-            let same_kind =
-                std::mem::discriminant(condition) == std::mem::discriminant(&self.last);
+            let same_kind = std::mem::discriminant(condition) == std::mem::discriminant(&self.last);
             let recently = self.warned.is_some_and(|at| at.elapsed() < WARN_EVERY);
             if *condition == Condition::Ready {
                 if recently {

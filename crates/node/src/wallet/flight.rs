@@ -14,6 +14,16 @@ use super::WalletError;
 /// (30 s less jitter) once the back-off has grown, so everything that can still be accepted is in here.
 const MAX_VERSIONS: usize = 256;
 
+/// Exit codes of the wallet contract for externals it does not accept.
+pub(super) mod exit {
+    pub(in crate::wallet) const EXPIRED: i32 = 1030;
+    pub(in crate::wallet) const BLOCKED: i32 = 1031;
+    pub(in crate::wallet) const SEQNO: i32 = 1032;
+    pub(in crate::wallet) const SUBWALLET: i32 = 1033;
+    pub(in crate::wallet) const KEY: i32 = 1034;
+    pub(in crate::wallet) const POOR: i32 = 1035;
+}
+
 /// A message with the number under which its sender waits.
 #[derive(Clone, Debug)]
 pub(super) struct Ticket {
