@@ -243,7 +243,10 @@ impl ProxyCore {
             a.reserved = AdjustedTokens(a.reserved.0.saturating_add(reserved.0));
             a.running += 1;
         }
-        let timeout_ms = ((q.timeout * 1000.0) as u64).min(self.cfg.settings.max_timeout_ms);
+        // At least a millisecond: cut to 0, a short timeout would be an invalid one to the worker.
+        let timeout_ms = ((q.timeout * 1000.0) as u64)
+            .min(self.cfg.settings.max_timeout_ms)
+            .max(1);
         let signed_payment = self.worker_payment(worker);
         let data = proto::proxy_run_query(
             worker_version,
