@@ -31,13 +31,13 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Directory of the network's data [default: $XDG_DATA_HOME/cocoon or ~/.local/share/cocoon]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     pub data_dir: Option<PathBuf>,
     /// Configuration file [default: cocoon.toml in the data directory, if there is one]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub config: Option<PathBuf>,
     /// Log level on the terminal: error, warn, info, debug, trace, or a filter; RUST_LOG works too [default: warn]
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Everywhere")]
     pub log: Option<String>,
 }
 

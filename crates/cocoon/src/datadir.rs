@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cocoon_ton::Address;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,11 @@ use crate::fs::{PUBLIC_MODE, io_error, read_small, write_atomic};
 /// Layout of the directory. Raise it when an older program could misread a newer directory or the other way round.
 pub const FORMAT: u64 = 1;
 /// Names that may be there before the first start.
-const HARMLESS: [&str; 3] = ["cocoon.toml", "lock", "logs"];
+const HARMLESS: [&str; 4] = ["cocoon.toml", "lock", "logs", ".data.json.new"];
+/// Another command may look at the lock for a moment; only who keeps it holds the directory.
+const LOCK_TRIES: u32 = 5;
+/// Between tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Paths inside a data directory. Nothing is opened or created by making one.
 #[derive(Debug, Clone)]
@@ -265,7 +270,15 @@ fn take_lock(layout: &Layout) -> Result<File> {
         .truncate(false)
         .open(&path)
         .map_err(|e| io_error("open", &path, &e))?;
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    for _ in 1..LOCK_TRIES {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             return Err(CliError::new(format!(

@@ -35,6 +35,8 @@ use crate::network::{ChainInfo, ClientInfo, Network, Prices, ProxyInfo, WorkerIn
 pub const GLOBAL_ID: i32 = 0x0c_0c00;
 /// Everything that is not done by then will not be done.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
+/// Messages in flight arrive within a few blocks.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between looks at the nodes.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -71,6 +73,7 @@ pub async fn start(
     if data.founding().is_none() {
         data.set_founding(founding.clone())?;
     }
+    empty_queue(&devnet).await;
     let model = spawn_model(settings, &layout);
     let chain: Arc<dyn Chain> = Arc::new(devnet.clone());
     let mut pages = vec![serve_chain(&devnet, ports.chain.listener)];
@@ -438,6 +441,16 @@ async fn open_chain(layout: &Layout, faucet: &StateInit, founded: bool) -> Resul
         .await
         .map_err(|e| CliError::new("opening the chain failed").found(e.to_string()))?
         .map_err(chain_error)
+}
+
+/// Waits until messages that were in flight when the process before was killed have arrived: looking before that would
+/// show something as missing that is on its way, and it would be done twice.
+async fn empty_queue(devnet: &Devnet) {
+    let mut heads = devnet.subscribe();
+    let empty =
+        async { while devnet.total_coins().in_queues > 0 && heads.changed().await.is_ok() {} };
+    // A message to the far future does not exist here, so a longer wait means that the chain has other trouble.
+    let _ = tokio::time::timeout(QUEUE_TIMEOUT, empty).await;
 }
 
 /// The chain's own words are complete; a hint points to the way out.
