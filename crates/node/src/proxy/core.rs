@@ -78,6 +78,8 @@ pub struct ProxyCore {
     saving: Option<SavePoint>,
     pub(super) commit_wanted: bool,
     pub(super) last_commit_ms: u64,
+    /// The newest state commit of this session until the chain shows it.
+    pub(super) commit: Option<(StateCommit, super::accounts::Pending)>,
     /// Effects that wait for a save number.
     held: VecDeque<(u32, Held)>,
     pub(super) next_ticket: u64,
@@ -187,6 +189,7 @@ impl ProxyCore {
             saving: None,
             commit_wanted: true,
             last_commit_ms: 0,
+            commit: None,
             held: VecDeque::new(),
             next_ticket: 1,
             draws: 0,

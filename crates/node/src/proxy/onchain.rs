@@ -18,12 +18,21 @@ use crate::payment;
 const COMMIT_VALUE: u64 = 1;
 /// How long the contract may take to report after the wallet has sent our message.
 const NOTICE_WAIT_MS: u64 = 60_000;
+/// Pause after the wallet refused a state commit: nothing can be signed before one is seen, so it must come soon.
+const COMMIT_RETRY_MS: u64 = 5_000;
 
 impl ProxyCore {
     // ---- state commits ------------------------------------------------------------------------
 
     /// Wants a commit when something saved is not committed yet and the last one is old enough.
     pub(super) fn maybe_commit(&mut self) {
+        if let Some((commit, p)) = &self.commit
+            && p.until_ms.is_some_and(|t| self.now >= t)
+        {
+            // Refused or lost: the same one again, which is harmless if both arrive.
+            let commit = *commit;
+            self.send_commit(commit);
+        }
         if self.commit_wanted || self.books.commits.awaits_commit() {
             return;
         }
@@ -54,7 +63,13 @@ impl ProxyCore {
         match message.encode() {
             Ok(body) => {
                 let to = self.sc;
-                self.transact(to, COMMIT_VALUE, body);
+                let ticket = self.transact(to, COMMIT_VALUE, body);
+                let pending = Pending {
+                    ticket,
+                    expected: AdjustedTokens::ZERO,
+                    until_ms: None,
+                };
+                self.commit = Some((commit, pending));
             }
             Err(e) => self.halt(format!("a state commit cannot be written: {e}")),
         }
@@ -125,6 +140,7 @@ impl ProxyCore {
                 if commit.session != *self.books.commits.session() {
                     return;
                 }
+                self.commit.take_if(|(c, _)| c.save_no <= save_no);
                 for a in self.books.clients.values_mut() {
                     a.tracker.observed_commit(save_no);
                 }
@@ -396,6 +412,16 @@ impl ProxyCore {
     /// The wallet sent a message, or could not. Success at the target shows in the contract's own notice.
     pub(super) fn on_transacted(&mut self, ticket: u64, ok: bool) {
         let until = self.now + NOTICE_WAIT_MS;
+        if let Some((_, p)) = &mut self.commit
+            && p.ticket == ticket
+        {
+            p.until_ms = Some(if ok {
+                until
+            } else {
+                self.now + COMMIT_RETRY_MS
+            });
+            return;
+        }
         let slots = self
             .books
             .clients
