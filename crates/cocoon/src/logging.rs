@@ -17,19 +17,7 @@ const FILE_LEVEL: &str = "info";
 
 /// Starts logging. With `dir`, also into `cocoon.log` there; the log of the start before becomes `cocoon.log.1`.
 pub fn init(level: Option<&str>, dir: Option<&Path>) -> Result<()> {
-    let from_environment = std::env::var("RUST_LOG").ok();
-    let (wanted, origin) = match (level, &from_environment) {
-        (Some(level), _) => (level.to_owned(), "--log"),
-        (None, Some(filter)) => (filter.clone(), "RUST_LOG"),
-        (None, None) => ("warn".to_owned(), "the default"),
-    };
-    let terminal = EnvFilter::try_new(&wanted).map_err(|e| {
-        CliError::usage(format!("cannot use the log filter of {origin}"))
-            .expected(
-                "error, warn, info, debug or trace, or a filter such as cocoon_node=debug,warn",
-            )
-            .found(format!("{wanted:?}: {e}"))
-    })?;
+    let terminal = check(level)?;
     let file = match dir {
         Some(dir) => Some(open(dir)?),
         None => None,
@@ -50,6 +38,23 @@ pub fn init(level: Option<&str>, dir: Option<&Path>) -> Result<()> {
         .with(file_layer)
         .try_init();
     Ok(())
+}
+
+/// The filter for the terminal, if it can be read.
+pub fn check(level: Option<&str>) -> Result<EnvFilter> {
+    let from_environment = std::env::var("RUST_LOG").ok();
+    let (wanted, origin) = match (level, &from_environment) {
+        (Some(level), _) => (level.to_owned(), "--log"),
+        (None, Some(filter)) => (filter.clone(), "RUST_LOG"),
+        (None, None) => ("warn".to_owned(), "the default"),
+    };
+    EnvFilter::try_new(&wanted).map_err(|e| {
+        CliError::usage(format!("cannot use the log filter of {origin}"))
+            .expected(
+                "error, warn, info, debug or trace, or a filter such as cocoon_node=debug,warn",
+            )
+            .found(format!("{wanted:?}: {e}"))
+    })
 }
 
 fn open(dir: &Path) -> Result<File> {

@@ -1,6 +1,9 @@
 //! `cocoon up`: a whole network in one process, from the chain to the endpoint.
 
+mod chain;
+mod engine;
 mod founding;
+mod identity;
 mod nodes;
 mod pages;
 pub mod ports;
@@ -31,6 +34,7 @@ pub async fn run(args: UpArgs, global: &Global) -> Result<ExitCode> {
     let layout = Layout::locate(global.data_dir.as_deref())?;
     let args = config::merged(args, global, &layout)?;
     let settings = Settings::resolve(&args)?;
+    logging::check(global.log.as_deref())?;
     let mut signals = Signals::new()?;
     let mut data = DataDir::open(layout)?;
     let layout = data.layout().clone();

@@ -537,3 +537,44 @@ fn a_network_lives_and_loses_nothing() {
     scene.wait_ready(&mut running);
     assert_eq!(running.stop(), Some(0));
 }
+
+/// Killed at several moments of its first start, a network is still founded once: one registry entry, every wallet
+/// funded once, all coins there.
+#[test]
+fn a_founding_cut_short_is_completed_by_the_next_start() {
+    let scene = Scene::new();
+    for milliseconds in [150, 400, 800, 1200, 300] {
+        let running = scene.up();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        // Dropping it kills the process without a chance to tidy up.
+        drop(running);
+    }
+    let mut running = scene.up();
+    scene.wait_ready(&mut running);
+    let status = scene.cocoon(&["status", "--json"]);
+    assert!(status.status.success(), "{status:?}");
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    assert_eq!(status["supply"]["conserved"], true);
+    assert_eq!(status["contracts"]["root"]["data"]["last_proxy_seqno"], 1);
+    assert_eq!(status["contracts"]["proxy"]["data"]["stake"], "1000000000");
+    for balance in status["balances"].as_array().expect("balances") {
+        let nano: u128 = balance["balance"]
+            .as_str()
+            .expect("text")
+            .parse()
+            .expect("a number");
+        let ton = nano / 1_000_000_000;
+        let expected = match balance["name"].as_str().expect("a name") {
+            "client wallet" => 470..500,
+            "proxy wallet" => 190..200,
+            "worker wallet" => 95..100,
+            "faucet" => 999_100..999_200,
+            _ => 9..10,
+        };
+        assert!(
+            expected.contains(&ton),
+            "{balance}: expected {expected:?} TON"
+        );
+    }
+    assert_eq!(running.stop(), Some(0));
+}

@@ -1,0 +1,122 @@
+//! The embedded chain of a local network: opened, served, and kept away from real money.
+
+use std::time::Duration;
+
+use cocoon_devnet::{Devnet, DevnetConfig, DevnetError, GenesisAccount};
+use cocoon_node::root::RootView;
+use cocoon_ton::Chain;
+use cocoon_ton::abi::StateInit;
+use cocoon_ton::chain::MAINNET_GLOBAL_ID;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::founding::GENESIS_COINS;
+use super::nodes;
+use crate::datadir::Layout;
+use crate::error::{CliError, Result};
+
+/// Global id of local networks: "c0c00" twelve bits up. No public network uses it.
+pub const GLOBAL_ID: i32 = 0x0c_0c00;
+/// Messages in flight arrive within a few blocks.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens the chain, or makes it with all coins in the faucet; never makes a second one in the place of a lost one.
+pub async fn open_chain(layout: &Layout, faucet: &StateInit, founded: bool) -> Result<Devnet> {
+    let dir = layout.chain();
+    let store = dir.join("chain.redb");
+    if founded && !store.exists() {
+        return Err(
+            CliError::new("the chain of this network is missing; nothing was changed")
+                .expected(format!("the chain's store {}", store.display()))
+                .found("no such file")
+                .hint("restore it from a copy; a new chain would know none of this network's coins")
+                .hint("or found another network with --data-dir DIR"),
+        );
+    }
+    let config = DevnetConfig {
+        genesis: vec![GenesisAccount {
+            address: faucet.address,
+            balance: GENESIS_COINS,
+            state_init: Some(faucet.cell.clone()),
+        }],
+        global_id: GLOBAL_ID,
+        ..DevnetConfig::default()
+    };
+    tokio::task::spawn_blocking(move || Devnet::open(&dir, config))
+        .await
+        .map_err(|e| CliError::new("opening the chain failed").found(e.to_string()))?
+        .map_err(chain_error)
+}
+
+/// Waits until messages that were in flight when the process before was killed have arrived: looking before that would
+/// show something as missing that is on its way, and it would be done twice.
+pub async fn empty_queue(devnet: &Devnet) {
+    let mut heads = devnet.subscribe();
+    let empty =
+        async { while devnet.total_coins().in_queues > 0 && heads.changed().await.is_ok() {} };
+    // A message to the far future does not exist here, so a longer wait means that the chain has other trouble.
+    let _ = tokio::time::timeout(QUEUE_TIMEOUT, empty).await;
+}
+
+/// The chain's own words are complete; a hint points to the way out.
+fn chain_error(error: DevnetError) -> CliError {
+    let failure =
+        CliError::new("the chain does not open; nothing was deleted").found(error.to_string());
+    match error {
+        DevnetError::Corrupted { .. } | DevnetError::Foreign { .. } => failure
+            .expected("a sound chain store of this network")
+            .hint("restore the file from a copy, or found another network with --data-dir DIR"),
+        DevnetError::Version { expected, .. } => failure
+            .expected(format!("a chain store of format {expected}"))
+            .hint("use the version that wrote it, or found another network with --data-dir DIR"),
+        DevnetError::Network { expected, .. } => failure
+            .expected(format!("a chain with the global id {expected}"))
+            .hint("choose another --data-dir"),
+        _ => failure,
+    }
+}
+
+/// Serves the chain on HTTP until the task is aborted.
+pub fn serve_chain(devnet: &Devnet, listener: TcpListener) -> JoinHandle<()> {
+    let devnet = devnet.clone();
+    tokio::spawn(async move {
+        if let Err(e) = devnet.serve_http(listener).await {
+            tracing::error!("the chain's HTTP interface ended: {e}");
+        }
+    })
+}
+
+/// fake_tdx proves nothing, so it is refused wherever real money or a real network is at stake.
+pub async fn guard(chain: &dyn Chain, root: &RootView) -> Result<()> {
+    let network = chain
+        .network()
+        .await
+        .map_err(|e| CliError::new("the chain does not answer").found(e.to_string()))?;
+    refuse_real(network.global_id, root.is_test())
+}
+
+fn refuse_real(global_id: i32, is_test: bool) -> Result<()> {
+    cocoon_attest::guard_network(
+        &nodes::fake_policy(),
+        global_id == MAINNET_GLOBAL_ID,
+        is_test,
+    )
+    .map_err(|e| {
+        CliError::new("this network is refused")
+            .expected("a test root on a test network")
+            .found(e.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fake_is_refused_where_it_matters() {
+        refuse_real(GLOBAL_ID, true).unwrap();
+        assert!(refuse_real(MAINNET_GLOBAL_ID, true).is_err());
+        assert!(refuse_real(GLOBAL_ID, false).is_err());
+        assert_ne!(GLOBAL_ID, MAINNET_GLOBAL_ID);
+    }
+}
