@@ -33,6 +33,9 @@ const LOCAL_HEADERS: [&str; 8] = [
     "expect",
 ];
 
+/// Largest answer without a stream that is held until its end; longer ones flow as they come.
+const MAX_WHOLE: usize = 4 << 20;
+
 #[derive(Clone)]
 struct Api {
     queue: ApiQueue,
@@ -260,7 +263,8 @@ fn carried(
     }
 }
 
-/// Waits for the head, then lets the body flow piece by piece.
+/// Waits for the head, then lets the body flow piece by piece. An answer that is not a stream is of no use in part, so
+/// its end is awaited: a failure in its middle still becomes a proper error.
 async fn respond(
     id: [u8; 32],
     parsed: &ParsedRequest,
@@ -269,18 +273,9 @@ async fn respond(
 ) -> Result<Response, ApiError> {
     let (status, headers) = match answers.recv().await {
         Some(HttpOut::Head { status, headers }) => (status, headers),
-        Some(HttpOut::Fail(e)) => {
+        other => {
             guard.done();
-            return Err(e);
-        }
-        Some(HttpOut::Body(_) | HttpOut::End) | None => {
-            guard.done();
-            return Err(ApiError::new(
-                503,
-                "server_error",
-                "shutting_down",
-                "the client is stopping",
-            ));
+            return Err(failure(other));
         }
     };
     let mut response = Response::builder().status(status);
@@ -297,6 +292,27 @@ async fn respond(
         }
     }
     let is_stream = parsed.stream && (200..300).contains(&status);
+    let mut first = Vec::new();
+    while !is_stream {
+        match answers.recv().await {
+            Some(HttpOut::Body(piece)) => {
+                guard.taken(piece.len());
+                first.extend(piece);
+                if first.len() > MAX_WHOLE {
+                    break;
+                }
+            }
+            Some(HttpOut::End) => {
+                guard.done();
+                return response.body(Body::from(first)).map_err(bad_response);
+            }
+            Some(HttpOut::Head { .. }) => {}
+            other => {
+                guard.done();
+                return Err(failure(other));
+            }
+        }
+    }
     let filter = (is_stream && !parsed.wants_usage).then(UsageFilter::default);
     let flow = Flow {
         answers,
@@ -304,16 +320,31 @@ async fn respond(
         filter,
         is_stream,
         ended: false,
+        first: Some(first).filter(|f| !f.is_empty()),
     };
     let body = Body::from_stream(stream::unfold(flow, Flow::next));
-    response.body(body).map_err(|_| {
-        ApiError::new(
-            502,
+    response.body(body).map_err(bad_response)
+}
+
+fn failure(out: Option<HttpOut>) -> ApiError {
+    match out {
+        Some(HttpOut::Fail(e)) => e,
+        _ => ApiError::new(
+            503,
             "server_error",
-            "bad_response",
-            "the worker's response head is not valid HTTP",
-        )
-    })
+            "shutting_down",
+            "the client is stopping",
+        ),
+    }
+}
+
+fn bad_response(_: axum::http::Error) -> ApiError {
+    ApiError::new(
+        502,
+        "server_error",
+        "bad_response",
+        "the worker's response head is not valid HTTP",
+    )
 }
 
 struct Flow {
@@ -322,12 +353,17 @@ struct Flow {
     filter: Option<UsageFilter>,
     is_stream: bool,
     ended: bool,
+    /// What was read before the flow began.
+    first: Option<Vec<u8>>,
 }
 
 impl Flow {
     async fn next(mut self) -> Option<(Result<Vec<u8>, std::io::Error>, Self)> {
         if self.ended {
             return None;
+        }
+        if let Some(first) = self.first.take() {
+            return Some((Ok(first), self));
         }
         loop {
             let out = match self.answers.recv().await {
