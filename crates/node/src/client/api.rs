@@ -293,14 +293,13 @@ async fn respond(
     }
     let is_stream = parsed.stream && (200..300).contains(&status);
     let mut first = Vec::new();
-    while !is_stream {
+    let mut whole = !is_stream;
+    while whole {
         match answers.recv().await {
             Some(HttpOut::Body(piece)) => {
                 guard.taken(piece.len());
                 first.extend(piece);
-                if first.len() > MAX_WHOLE {
-                    break;
-                }
+                whole = first.len() <= MAX_WHOLE;
             }
             Some(HttpOut::End) => {
                 guard.done();
