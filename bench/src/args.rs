@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub up_arg: Vec<String>,
     /// How long the network may take to start
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     pub start_timeout: u64,
     /// Where the figures are written
     #[arg(long, value_name = "DIR", default_value = "bench/results")]

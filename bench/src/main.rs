@@ -60,6 +60,7 @@ fn run(args: &Args) -> Result<(), BenchError> {
         upstream,
         up_args: &args.up_arg,
         timeout: Duration::from_secs(args.start_timeout),
+        parent: &std::env::temp_dir(),
         keep: args.keep,
     })?;
     if args.keep {

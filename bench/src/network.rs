@@ -38,6 +38,8 @@ pub struct Start<'a> {
     pub up_args: &'a [String],
     /// How long it may take.
     pub timeout: Duration,
+    /// Where the data directory is made.
+    pub parent: &'a Path,
     /// Leave the data directory there at the end.
     pub keep: bool,
 }
@@ -62,7 +64,7 @@ impl Network {
         };
         let dir = tempfile::Builder::new()
             .prefix("cocoon-bench-")
-            .tempdir()
+            .tempdir_in(start.parent)
             .map_err(io("making a data directory"))?;
         let path = dir.path().to_owned();
         let log = File::create(path.join("up.log")).map_err(io("making the log"))?;
@@ -213,8 +215,11 @@ mod tests {
     use super::*;
 
     fn start(program: &str) -> Result<Network, BenchError> {
+        // What a failed start keeps goes with it.
+        let parent = tempfile::tempdir().unwrap();
         Network::start(&Start {
             program: Path::new(program),
+            parent: parent.path(),
             upstream: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             up_args: &[],
             timeout: Duration::from_secs(5),
