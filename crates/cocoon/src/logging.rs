@@ -1,6 +1,7 @@
 //! Logs: warnings on the terminal, everything of interest in the data directory.
 
 use std::fs::File;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -32,6 +33,7 @@ pub fn init(level: Option<&str>, dir: Option<&Path>) -> Result<()> {
     let _ = tracing_subscriber::registry()
         .with(
             fmt::layer()
+                .with_ansi(std::io::stderr().is_terminal())
                 .with_writer(std::io::stderr)
                 .with_filter(terminal),
         )
