@@ -17,6 +17,7 @@ fn plan(seed: u64) -> Plan {
         seed,
         busy_ms: 150_000,
         crashes: true,
+        faults: true,
     }
 }
 
@@ -54,6 +55,21 @@ fn money_adds_up_whatever_happens() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(answered > 0, "no request was ever answered");
+}
+
+/// Where nothing fails, what is booked is what was delivered, to the token.
+#[test]
+fn without_faults_every_bill_is_exact() {
+    for seed in 2000..2005 {
+        let mut sim = Sim::new(Plan {
+            crashes: false,
+            faults: false,
+            ..plan(seed)
+        });
+        let f = sim.run().unwrap();
+        assert!(f.answered > 100, "seed {seed}: {f:?}");
+        assert_eq!(f.booked_tokens, f.delivered_tokens, "seed {seed}");
+    }
 }
 
 /// A proxy whose disk is an old copy must notice it from the chain, stop, and sign nothing.

@@ -68,7 +68,7 @@ impl Sim {
                         worker,
                         coefficient,
                         &http,
-                        self.calm,
+                        self.calm || !self.plan.faults,
                     );
                     self.runs.push(run);
                     let mut wait = 0;

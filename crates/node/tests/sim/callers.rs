@@ -62,6 +62,7 @@ impl Sim {
             payload: body.to_string().into_bytes(),
         });
         let timeout_ms = match self.pick(0, 9) {
+            _ if !self.plan.faults => 60_000,
             0 => self.pick(50, 800),
             _ => self.pick(3000, 15_000),
         };
@@ -91,7 +92,7 @@ impl Sim {
             done: false,
         });
         self.figures.requests += 1;
-        if self.rng.random_bool(0.12) {
+        if self.plan.faults && self.rng.random_bool(0.12) {
             let wait = self.pick(5, 2500);
             self.at(wait, Ev::CancelCall(call));
         }

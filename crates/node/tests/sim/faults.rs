@@ -7,7 +7,7 @@ use super::{Ev, Sim, setup};
 
 impl Sim {
     pub fn on_chaos(&mut self) {
-        if self.calm {
+        if self.calm || !self.plan.faults {
             return;
         }
         match self.pick(0, 19) {

@@ -62,6 +62,8 @@ pub struct Plan {
     pub busy_ms: u64,
     /// Nodes crash.
     pub crashes: bool,
+    /// Connections break, backends fail, callers leave.
+    pub faults: bool,
 }
 
 /// Figures of a run, to see that something happened.
