@@ -73,7 +73,7 @@ fn invalid<T>(reason: impl std::fmt::Display) -> Result<T, (i32, String)> {
 fn code_of_status(status: u16) -> i32 {
     match status {
         400..=499 => codes::PROTOVIOLATION,
-        502 | 503 => codes::NOTREADY,
+        503 => codes::NOTREADY,
         504 => codes::TIMEOUT,
         _ => codes::FAILURE,
     }
