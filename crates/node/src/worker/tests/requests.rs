@@ -304,7 +304,7 @@ fn a_lost_link_takes_its_requests_with_it() {
 fn failures_of_the_backend_are_told_apart() {
     for (status, code) in [
         (503, 651),
-        (502, 651),
+        (502, 601),
         (504, 652),
         (400, 621),
         (429, 621),
