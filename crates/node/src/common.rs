@@ -92,6 +92,18 @@ pub fn spawn_writer(store: RoleStore) -> (SaveQueue, SaveReports) {
     (jobs, reports)
 }
 
+/// A listener for HTTP whose connections send small pieces at once: a token must not wait for the next one, nor for
+/// an acknowledgement.
+pub fn no_delay(
+    listener: tokio::net::TcpListener,
+) -> impl axum::serve::Listener<Io = tokio::net::TcpStream, Addr = std::net::SocketAddr> {
+    use axum::serve::ListenerExt;
+    listener.tap_io(|stream| {
+        // Refused only by sockets that are already gone.
+        let _ = stream.set_nodelay(true);
+    })
+}
+
 /// Milliseconds since 1970 that never go back within one process.
 pub struct Clock {
     origin_ms: u64,

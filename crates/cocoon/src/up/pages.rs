@@ -28,7 +28,7 @@ pub fn serve(listener: TcpListener, role: &'static str, stats: Stats) -> JoinHan
         .route("/jsonstats", get(jsonstats))
         .with_state(Page { role, stats });
     tokio::spawn(async move {
-        if let Err(e) = axum::serve(listener, router).await {
+        if let Err(e) = axum::serve(cocoon_node::common::no_delay(listener), router).await {
             tracing::error!("the {role}'s status page ended: {e}");
         }
     })

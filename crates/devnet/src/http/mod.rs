@@ -81,6 +81,11 @@ impl Devnet {
     ///
     /// There is no authentication: listen on loopback only.
     pub async fn serve_http(&self, listener: TcpListener) -> std::io::Result<()> {
+        use axum::serve::ListenerExt;
+        // Small answers at once; refused only by sockets that are already gone.
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
         axum::serve(listener, self.router()).await
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Outstanding {
     pub since_lt: u64,
     /// When to stop waiting for that.
     pub until_ms: Option<u64>,
+    /// It carries the nonce of [`ProxyRecord::register`].
+    pub registers: bool,
 }
 
 /// What a client knows of one proxy.
@@ -224,7 +226,10 @@ impl ClientCore {
     pub fn is_ready(&self) -> bool {
         let paid = |sc: Address| {
             self.root.price().is_zero()
-                || self.proxies.get(&sc).is_some_and(|p| p.contract.balance > 0)
+                || self
+                    .proxies
+                    .get(&sc)
+                    .is_some_and(|p| p.contract.balance > 0)
         };
         self.links
             .values()

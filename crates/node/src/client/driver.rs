@@ -21,7 +21,7 @@ use super::types::{
     ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest,
 };
 use crate::api_error::ApiError;
-use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, spawn_writer};
+use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, no_delay, spawn_writer};
 use crate::peers::{DialConfig, IdentityCell, Peers};
 use crate::root::RootView;
 use crate::store::RoleStore;
@@ -241,7 +241,7 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
     let queue = ApiQueue(api_tx);
     let router = api::router(queue.clone(), o.api_keys);
     let server = tokio::spawn(async move {
-        if let Err(e) = axum::serve(o.http, router).await {
+        if let Err(e) = axum::serve(no_delay(o.http), router).await {
             error!("the client's HTTP server ended: {e}");
         }
     });

@@ -13,6 +13,8 @@ use crate::payment;
 
 /// How long the contract may take to show the effect of a message after the wallet has sent it.
 const EFFECT_WAIT_MS: u64 = 60_000;
+/// Pause after the wallet could not send a message.
+const RETRY_MS: u64 = 5_000;
 
 /// One message to be sent to a contract of ours.
 struct Job {
@@ -21,6 +23,7 @@ struct Job {
     value: u128,
     init: Option<Cell>,
     body: Option<Cell>,
+    registers: bool,
 }
 
 impl ClientCore {
@@ -64,7 +67,13 @@ impl ClientCore {
                 && o.ticket == ticket
             {
                 // The contract may have shown the effect before the wallet told us.
-                if ok && p.contract.last_lt <= o.since_lt {
+                if ok && o.registers {
+                    p.register = None;
+                }
+                if !ok {
+                    o.since_lt = u64::MAX;
+                    o.until_ms = Some(self.now + RETRY_MS);
+                } else if p.contract.last_lt <= o.since_lt {
                     o.until_ms = Some(self.now + EFFECT_WAIT_MS);
                 } else {
                     p.outstanding = None;
@@ -93,6 +102,7 @@ impl ClientCore {
                 continue;
             }
             let message = u128::from(s.message_value);
+            let mut registers = false;
             let job = match p.contract.deployed {
                 None => None,
                 Some(false) if p.outdated_since_ms.is_some() => None,
@@ -106,8 +116,7 @@ impl ClientCore {
                         m.encode().ok().map(|body| (value, None, Some(body)))
                     };
                     if let Some(nonce) = p.register.filter(|_| p.contract.status == 0) {
-                        // Once: if it gets lost, the proxy's next connection brings a new nonce.
-                        p.register = None;
+                        registers = true;
                         call(
                             u128::from(s.register_value),
                             ClientMessage::Register {
@@ -178,6 +187,7 @@ impl ClientCore {
                     value,
                     init,
                     body,
+                    registers,
                 });
             }
         }
@@ -195,6 +205,7 @@ impl ClientCore {
                     ticket,
                     since_lt: p.contract.last_lt,
                     until_ms: None,
+                    registers: job.registers,
                 });
             }
         }

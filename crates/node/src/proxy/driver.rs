@@ -189,7 +189,8 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         stopped,
     };
     tokio::select! {
-        ok = ready => ok.map_err(|_| NodeError::Stopped("the proxy's task ended".into()))?,
+        // A dropped sender means that the proxy stopped; the reason is the better answer.
+        Ok(()) = ready => {}
         reason = handle.stopped() => return Err(NodeError::Stopped(reason)),
         () = tokio::time::sleep(READY_TIMEOUT) => {
             return Err(NodeError::Timeout(format!(

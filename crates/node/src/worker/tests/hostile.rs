@@ -42,12 +42,13 @@ proptest! {
 
     #[test]
     fn damaged_packets_never_panic(
-        kind in any::<u8>(), at in any::<usize>(), bit in any::<u8>(), cut in 0usize..3,
+        kind in 0u8..5, at in any::<usize>(), bit in any::<u8>(), cut in 0usize..3,
     ) {
         let mut bed = Bed::new();
         bed.connect(1, 3, (0, 0, 0));
         bed.packet(1, damaged(packet(&bed, kind), at, bit, cut * cut * 8));
-        // A live link still works, a closed one is gone: nothing in between.
+        // A live link still works, a closed one is gone: nothing in between. The id differs from the packet's,
+        // because a reused one closes the link.
         let ready = bed.core.ready_links();
         let fx = bed.run(1, 3, 200, CHAT);
         prop_assert_eq!(started(&fx).is_some() || !answers(&fx).is_empty(), ready == 1);
