@@ -337,7 +337,7 @@ fn failures_of_the_backend_are_told_apart() {
     assert!(matches!(
         &got[0].kind,
         AnswerKind::Error {
-            code: 651,
+            code: 601,
             after_head: true,
             ..
         }
