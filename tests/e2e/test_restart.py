@@ -150,7 +150,6 @@ def test_damaged_and_foreign_data_directories(network, tmp_path):
     assert check_costs(ask(network).json()["usage"], network.info)
 
 
-@pytest.mark.xfail(reason="an empty chain store is taken for a new one, and another chain is founded over the old keys")
 def test_an_emptied_chain_store(network, tmp_path):
     assert network.stop() == 0
     directory = tmp_path / "copy"

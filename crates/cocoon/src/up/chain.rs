@@ -24,11 +24,17 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn open_chain(layout: &Layout, faucet: &StateInit, founded: bool) -> Result<Devnet> {
     let dir = layout.chain();
     let store = dir.join("chain.redb");
-    if founded && !store.exists() {
+    // An empty file would be taken for a store to be made, and another chain founded over the old keys.
+    let size = std::fs::metadata(&store).map_or(0, |m| m.len());
+    if founded && size == 0 {
         return Err(
             CliError::new("the chain of this network is missing; nothing was changed")
                 .expected(format!("the chain's store {}", store.display()))
-                .found("no such file")
+                .found(if store.exists() {
+                    "an empty file"
+                } else {
+                    "no such file"
+                })
                 .hint("restore it from a copy; a new chain would know none of this network's coins")
                 .hint("or found another network with --data-dir DIR"),
         );

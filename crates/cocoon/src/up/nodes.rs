@@ -89,7 +89,7 @@ fn proxy_settings(settle: Settle) -> ProxySettings {
     if settle == Settle::Fast {
         settings.commit_interval_ms = 1000;
         settings.settle.charge = fast_thresholds(settings.settle.charge.closing);
-        settings.settle.payout = fast_thresholds(settings.settle.payout.closing);
+        // Workers fetch their pay themselves; two payers would present the same total twice.
         // The revenue stays in the contract until it is worth the fee, as on the production network.
     }
     settings
@@ -115,6 +115,9 @@ fn client_settings(settle: Settle) -> ClientSettings {
 
 fn node_error(role: &str, error: &NodeError, dir: &Path) -> CliError {
     CliError::new(format!("the {role} does not start; nothing was deleted"))
+        .expected(format!(
+            "a {role} that starts with this network's chain, store and keys"
+        ))
         .found(error.to_string())
         .hint(format!(
             "the log is {}",
