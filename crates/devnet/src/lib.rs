@@ -14,7 +14,6 @@ pub mod message;
 pub mod reader;
 pub mod sandbox;
 mod store;
-pub mod transaction;
 
 pub use block::{Block, BlockTransaction, Supply};
 pub use chain::{

@@ -13,7 +13,7 @@ use crate::chain::{Devnet, Inner, SendError};
 use crate::error::DevnetError;
 use crate::executor::{Context, ExecuteError};
 use crate::getter::{method_id, run_get_method};
-use crate::transaction::parse_transaction;
+use cocoon_ton::transaction::parse_transaction_of;
 
 /// Transactions in one answer; a reader goes on from the last one.
 pub const MAX_TRANSACTIONS: usize = 1_000;
@@ -52,7 +52,7 @@ impl Chain for Devnet {
             cells
                 .iter()
                 .map(|cell| {
-                    parse_transaction(cell, address.workchain)
+                    parse_transaction_of(address.workchain, cell)
                         .map_err(|e| DevnetError::Storage(format!("a transaction: {e}")))
                 })
                 .collect::<Result<_, _>>()

@@ -13,7 +13,7 @@ use crate::config::ChainConfig;
 use crate::executor::{Context, ExecuteError, Executed, execute};
 use crate::getter::{GetMethodError, method_id, run_get_method};
 use crate::message::{InternalMessage, external_message, int_address};
-use crate::transaction::parse_message;
+use cocoon_ton::transaction::parse_message;
 
 /// A contract under test.
 #[derive(Clone, Debug)]
@@ -76,6 +76,9 @@ pub enum SandboxError {
     /// A cell cannot be built or read.
     #[error("a cell of the test cannot be built or read: {0}")]
     Cell(#[from] Error),
+    /// A message that was sent cannot be read.
+    #[error("a message that the contract sent cannot be read: {0}")]
+    Message(#[from] cocoon_ton::abi::AbiError),
 }
 
 impl Contract {

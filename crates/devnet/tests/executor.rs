@@ -7,7 +7,7 @@ use cocoon_devnet::executor::{Context, ExecuteError, Executed, execute, nonexist
 use cocoon_devnet::getter::NO_CONTRACT_EXIT_CODE;
 use cocoon_devnet::message::{InternalMessage, external_message, state_init};
 use cocoon_devnet::sandbox::{Contract, Inbound};
-use cocoon_devnet::transaction::{parse_message, parse_transaction};
+use cocoon_ton::transaction::{parse_message, parse_transaction};
 use cocoon_ton::{Address, Cell, StackValue};
 use tycho_types::models::ComputePhaseSkipReason;
 
@@ -58,7 +58,7 @@ fn a_transfer_costs_gas_import_and_forwarding() {
         executed.balance + message.value + message.fwd_fee + executed.total_fees,
         5 * TON
     );
-    let parsed = parse_transaction(&executed.transaction, 0).unwrap();
+    let parsed = parse_transaction(&executed.transaction).unwrap();
     assert_eq!(parsed.total_fees, executed.total_fees);
     assert_eq!(parsed.account, account(1));
     assert_eq!(parsed.out_msgs, outcome.messages);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{ApiError, ApiResult, format, not_found, stack};
 use crate::chain::Devnet;
 use crate::getter::method_id;
-use crate::transaction::parse_transaction;
+use cocoon_ton::transaction::parse_transaction_of;
 
 /// Transactions in one answer, as toncenter limits them.
 const MAX_LIMIT: u64 = 100;
@@ -119,7 +119,7 @@ async fn transactions(chain: &Devnet, parameters: &Value) -> ApiResult {
         .map_err(crate::reader::chain_error)?;
     let mut found = Vec::with_capacity(cells.len());
     for cell in cells {
-        let transaction = parse_transaction(&cell, address.workchain).map_err(|e| {
+        let transaction = parse_transaction_of(address.workchain, &cell).map_err(|e| {
             ApiError::from(cocoon_ton::ChainError::Internal(format!(
                 "a transaction cannot be read: {e}"
             )))
