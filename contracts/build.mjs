@@ -1,4 +1,4 @@
-// Compiles src/*.tolk into build/*.boc with the pinned compiler, or with --check verifies that the committed
+// Compiles src/*.tolk and examples/*.tolk into build/*.boc with the pinned compiler, or with --check verifies that the committed
 // files are what the sources give.
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -13,6 +13,8 @@ const CONTRACTS = [
   ['CocoonWorker', 'worker'],
   ['CocoonWallet', 'wallet'],
 ];
+// No part of the network: what its users may start from.
+const EXAMPLES = [['ExampleMultisig', 'multisig']];
 const COMPILER = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8')).dependencies['@ton/tolk-js'];
 const OPTIMISATION = 2;
 
@@ -30,10 +32,10 @@ if (version !== COMPILER) {
   fail(`compiler version ${version} is installed, package.json pins ${COMPILER}; run \`npm ci\` in contracts/`);
 }
 
-async function compile([name, source]) {
+async function compile([name, source], folder) {
   const result = await tolk.runTolkCompiler({
     entrypointFileName: `${source}.tolk`,
-    fsReadCallback: (path) => readFileSync(join(here, 'src', path), 'utf8'),
+    fsReadCallback: (path) => readFileSync(join(here, folder, path), 'utf8'),
     optimizationLevel: OPTIMISATION,
   });
   if (result.status !== 'ok') {
@@ -47,14 +49,13 @@ async function compile([name, source]) {
     .filter(({ filename }) => !filename.startsWith('@stdlib/'))
     .map(({ filename }) => filename)
     .sort();
-  const text = sources.map((file) => `${file}\n${readFileSync(join(here, 'src', file), 'utf8')}`).join('\n');
+  const text = sources.map((file) => `${file}\n${readFileSync(join(here, folder, file), 'utf8')}`).join('\n');
   return {
     boc,
     fift: result.fiftCode,
     entry: {
       name,
       file: `${name}.boc`,
-      alias: `${source}.boc`,       // the same bytes under the name the Rust tests use
       code_hash: result.codeHashHex.toLowerCase(),
       boc_bytes: boc.length,
       boc_sha256: sha256(boc),
@@ -64,30 +65,40 @@ async function compile([name, source]) {
   };
 }
 
-const built = [];
+const contracts = [];
 for (const contract of CONTRACTS) {
-  built.push(await compile(contract));
+  contracts.push(await compile(contract, 'src'));
 }
+const examples = [];
+for (const example of EXAMPLES) {
+  examples.push(await compile(example, 'examples'));
+}
+const built = [...contracts, ...examples];
 const manifest = {
   compiler: `@ton/tolk-js ${version}`,
   optimisation: OPTIMISATION,
-  contracts: built.map(({ entry }) => entry),
+  contracts: contracts.map(({ entry }) => entry),
+  examples: examples.map(({ entry }) => entry),
 };
 const manifestText = `${JSON.stringify(manifest, null, 2)}\n`;
 const manifestPath = join(here, 'build', 'manifest.json');
 
 if (process.argv.includes('--check')) {
   const problems = [];
-  const committed = new Map(JSON.parse(readFileSync(manifestPath, 'utf8')).contracts.map((c) => [c.name, c]));
+  const readme = readFileSync(join(here, 'README.md'), 'utf8');
+  const written = JSON.parse(readFileSync(manifestPath, 'utf8'));
+  const committed = new Map([...written.contracts, ...(written.examples ?? [])].map((c) => [c.name, c]));
   for (const { boc, entry } of built) {
     const old = committed.get(entry.name);
     if (old?.code_hash !== entry.code_hash) {
       problems.push(`${entry.name}: sources give code hash ${entry.code_hash}, the manifest says ${old?.code_hash}`);
     }
-    for (const file of [entry.file, entry.alias]) {
-      if (!readFileSync(join(here, 'build', file)).equals(boc)) {
-        problems.push(`${file}: differs from what the sources give`);
-      }
+    if (!readFileSync(join(here, 'build', entry.file)).equals(boc)) {
+      problems.push(`${entry.file}: differs from what the sources give`);
+    }
+    const row = `| ${entry.name} | \`${entry.code_hash}\` | ${entry.boc_bytes} |`;
+    if (!readme.includes(row)) {
+      problems.push(`README.md lacks the row: ${row}`);
     }
   }
   if (problems.length === 0 && readFileSync(manifestPath, 'utf8') !== manifestText) {
@@ -101,7 +112,6 @@ if (process.argv.includes('--check')) {
   mkdirSync(join(here, 'build'), { recursive: true });
   for (const { boc, entry, fift } of built) {
     writeFileSync(join(here, 'build', entry.file), boc);
-    writeFileSync(join(here, 'build', entry.alias), boc);
     if (process.argv.includes('--fift')) {
       writeFileSync(join(here, 'build', `${entry.name}.fif`), fift);
     }

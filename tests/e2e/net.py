@@ -54,7 +54,31 @@ def wait_until(what, check, timeout=30, every=0.1):
         time.sleep(every)
 
 
-class Network:
+class Started:
+    """A program that was started: `process` and `name`, and the two ways it ends."""
+
+    def kill(self):
+        """kill -9: nothing is drained, nothing is saved."""
+        process, self.process = self.process, None
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+
+    def stop(self):
+        """Ctrl-C; returns the exit code."""
+        process, self.process = self.process, None
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{self.name}: Ctrl-C did not stop it within {STOP_TIMEOUT_S} s") from None
+        finally:
+            process.stdout.close()
+
+
+class Network(Started):
     """`cocoon up` in a data directory of its own, on free ports. Its output goes to a log beside the directory."""
 
     def __init__(self, data_dir, *flags, name="network"):
@@ -105,26 +129,6 @@ class Network:
 
     def stderr_text(self):
         return self.stderr_path.read_text(errors="replace")
-
-    def kill(self):
-        """kill -9: nothing is drained, nothing is saved."""
-        process, self.process = self.process, None
-        process.kill()
-        process.wait(10)
-        process.stdout.close()
-
-    def stop(self):
-        """Ctrl-C; returns the exit code."""
-        process, self.process = self.process, None
-        process.send_signal(signal.SIGINT)
-        try:
-            return process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"{self.name}: Ctrl-C did not stop it within {STOP_TIMEOUT_S} s") from None
-        finally:
-            process.stdout.close()
 
     @property
     def base_url(self):

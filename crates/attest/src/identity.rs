@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 
 use crate::certificate::{self, CertificateError};
 use crate::profile::{CertificateParams, VALIDITY_SECONDS, report_data};
+use crate::quote::MAX_QUOTE_LEN;
+use crate::quote_source::{QuoteSource, QuoteSourceError};
 use crate::time::Moment;
 
 /// PKCS#8 v1 wrapping of an Ed25519 seed: everything before the 32 bytes.
@@ -78,6 +80,9 @@ pub enum IdentityError {
         /// Key of the private key.
         found: String,
     },
+    /// There is no quote for the key.
+    #[error("no quote for our certificate: {0}")]
+    Quote(#[from] QuoteSourceError),
     /// The TLS library does not take the key.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -100,14 +105,22 @@ struct Inner {
 impl TlsIdentity {
     /// A fresh key with a certificate valid for a day from `now` (Unix seconds).
     pub fn generate(mode: CertificateMode, now: u64) -> Result<Self, IdentityError> {
-        let mut seed = Zeroizing::new([0u8; 32]);
-        let mut serial = [0u8; 16];
-        for bytes in [&mut seed[..], &mut serial[..]] {
-            rand::rngs::OsRng
-                .try_fill_bytes(bytes)
-                .map_err(|error| IdentityError::NoRandomness(error.to_string()))?;
-        }
+        let (seed, serial) = random()?;
         Self::from_seed(&seed, serial, mode, now)
+    }
+
+    /// A fresh key that never leaves this process, with a certificate that carries a quote for it.
+    ///
+    /// Asking hardware for a quote blocks for up to a second: call this on a thread that may.
+    pub fn attested(source: &dyn QuoteSource, now: u64) -> Result<Self, IdentityError> {
+        let (seed, serial) = random()?;
+        let key = SigningKey::from_bytes(&seed);
+        let quote = source.quote(&report_data(key.verifying_key().as_bytes()))?;
+        if quote.len() > MAX_QUOTE_LEN {
+            let found = quote.len();
+            return Err(CertificateError::QuoteTooLarge { found }.into());
+        }
+        Self::with_quote(key, serial, Some(&quote), now)
     }
 
     /// A certificate for a given key; the same arguments give the same bytes.
@@ -119,12 +132,22 @@ impl TlsIdentity {
     ) -> Result<Self, IdentityError> {
         let key = SigningKey::from_bytes(seed);
         let fake = report_data(key.verifying_key().as_bytes());
+        let quote = (mode == CertificateMode::FakeTdx).then_some(&fake[..]);
+        Self::with_quote(key, serial, quote, now)
+    }
+
+    fn with_quote(
+        key: SigningKey,
+        serial: [u8; 16],
+        quote: Option<&[u8]>,
+        now: u64,
+    ) -> Result<Self, IdentityError> {
         let der = CertificateParams {
             key: &key,
             serial,
             not_before: now,
             validity: VALIDITY_SECONDS,
-            quote: (mode == CertificateMode::FakeTdx).then_some(&fake[..]),
+            quote,
         }
         .to_der();
         Self::from_parts(key, der)
@@ -245,7 +268,21 @@ impl fmt::Debug for TlsIdentity {
     }
 }
 
-fn file_names(base: &Path) -> (PathBuf, PathBuf) {
+/// A seed and a serial number.
+fn random() -> Result<(Zeroizing<[u8; 32]>, [u8; 16]), IdentityError> {
+    let mut seed = Zeroizing::new([0u8; 32]);
+    let mut serial = [0u8; 16];
+    for bytes in [&mut seed[..], &mut serial[..]] {
+        rand::rngs::OsRng
+            .try_fill_bytes(bytes)
+            .map_err(|error| IdentityError::NoRandomness(error.to_string()))?;
+    }
+    Ok((seed, serial))
+}
+
+/// The names of the two files of a base name: certificate and key.
+#[must_use]
+pub fn file_names(base: &Path) -> (PathBuf, PathBuf) {
     let with = |suffix: &str| {
         let mut name = base.as_os_str().to_owned();
         name.push(suffix);

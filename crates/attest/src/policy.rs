@@ -1,5 +1,6 @@
 //! What we demand of a peer, and the verdict on its quote (spec 4.2 and 4.3).
 
+use crate::evidence::{SharedVerifier, TdxVerifier, Verdict};
 use crate::measurements::{Measurements, Register, TdxMeasurements};
 use crate::policy_config::PolicyConfig;
 use crate::profile::{FAKE_QUOTE_LEN, report_data};
@@ -23,7 +24,8 @@ pub enum Policy {
     Any,
     /// A fake quote, which anybody can make: tests and development only, see [`guard_network`].
     FakeTdx(PolicyRules),
-    /// A genuine TDX quote. This build reads it and says what it claims, but cannot verify it yet and so refuses.
+    /// A genuine TDX quote. Without a verifier ([`Policy::with_verifier`]) every peer is refused: a configuration alone
+    /// has no collateral to verify with.
     Tdx(PolicyRules),
 }
 
@@ -38,6 +40,8 @@ pub struct PolicyRules {
     pub allowed_image_hashes: Vec<[u8; 32]>,
     /// Allowed roots of the quote's certificate chain. For `tdx`, empty means [`INTEL_ROOT_HASH`] only.
     pub allowed_collateral_root_hashes: Vec<[u8; 48]>,
+    /// What verifies quotes; no part of a configuration.
+    pub verifier: Option<SharedVerifier>,
 }
 
 /// What a policy learned of a peer that it accepts.
@@ -104,15 +108,18 @@ pub enum PolicyRefusal {
         /// Value found.
         found: Box<[u8; 48]>,
     },
-    /// The quote may be genuine, but this build cannot tell.
+    /// The quote may be genuine, but nobody here can tell.
     #[error(
-        "real TDX verification is not in this build yet (the quote claims image hash {})",
+        "no verifier for TDX quotes is set up, so none is believed (the quote claims image hash {}): load Intel's collateral",
         hex::encode(claimed_image_hash)
     )]
     TdxUnsupported {
         /// What the unverified quote claims.
         claimed_image_hash: [u8; 32],
     },
+    /// The quote does not verify, or its platform is not good enough.
+    #[error("the TDX evidence is {0}")]
+    Evidence(Box<Verdict>),
 }
 
 impl Policy {
@@ -130,6 +137,15 @@ impl Policy {
     #[must_use]
     pub fn is_fake(&self) -> bool {
         matches!(self, Policy::FakeTdx(_))
+    }
+
+    /// The same policy with something that can verify quotes; of use to `tdx` only.
+    #[must_use]
+    pub fn with_verifier(mut self, verifier: std::sync::Arc<TdxVerifier>) -> Self {
+        if let Policy::Tdx(rules) = &mut self {
+            rules.verifier = Some(SharedVerifier(verifier));
+        }
+        self
     }
 
     /// The verdict on a quote for the key `public_key`; the first failure of spec 4.3 wins.
@@ -166,17 +182,23 @@ impl Policy {
             return Err(PolicyRefusal::ReportData);
         }
         rules.check(&measurements)?;
-        if !self.is_fake() {
-            return Err(PolicyRefusal::TdxUnsupported {
-                claimed_image_hash: measurements.image_hash(),
-            });
-        }
-        let collateral_root_hash = [0; 48];
+        let collateral_root_hash = match (self.is_fake(), &rules.verifier) {
+            (true, _) => [0; 48],
+            (false, None) => {
+                return Err(PolicyRefusal::TdxUnsupported {
+                    claimed_image_hash: measurements.image_hash(),
+                });
+            }
+            (false, Some(SharedVerifier(verifier))) => {
+                let refused = |verdict| PolicyRefusal::Evidence(Box::new(verdict));
+                verifier.check(quote).map_err(refused)?.root_hash
+            }
+        };
         self.check_root(&collateral_root_hash)?;
         Ok(Evidence {
             measurements: Some(Measurements::Tdx(Box::new(measurements))),
             collateral_root_hash,
-            fake: true,
+            fake: self.is_fake(),
         })
     }
 

@@ -150,6 +150,7 @@ impl TryFrom<RulesConfig> for PolicyRules {
                 "allowed_collateral_root_hashes",
                 config.allowed_collateral_root_hashes.as_slice(),
             )?,
+            verifier: None,
         };
         for set in &config.allowed_rtmr {
             let registers: Vec<[u8; 48]> = values("allowed_rtmr", set)?;

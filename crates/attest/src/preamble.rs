@@ -26,8 +26,12 @@ const MAX_RESPONSE_TIMEOUT: Duration = Duration::from_secs(300);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Searches running at once in this process: the rest wait for their turn, inside their own deadline.
 const MAX_CONCURRENT_SEARCHES: usize = 4;
+/// Of the searches above [`SLOW_DIFFICULTY`], which can take minutes. They wait in a line of their own, so that a few
+/// greedy servers do not keep us from all the others.
+const MAX_SLOW_SEARCHES: usize = 2;
 
 static SEARCHES: Semaphore = Semaphore::const_new(MAX_CONCURRENT_SEARCHES);
+static SLOW_SEARCHES: Semaphore = Semaphore::const_new(MAX_SLOW_SEARCHES);
 
 /// How long a server waits for the answer to a challenge.
 pub(crate) fn response_timeout(difficulty: u8) -> Duration {
@@ -88,8 +92,13 @@ async fn search(challenge: Challenge, max_difficulty: u8) -> Result<i64, AttestE
         }
     }
     let work = async {
+        let line = if challenge.difficulty > i32::from(SLOW_DIFFICULTY) {
+            &SLOW_SEARCHES
+        } else {
+            &SEARCHES
+        };
         // The semaphore is never closed; were it, working without a permit is the harmless reading.
-        let permit = SEARCHES.acquire().await.ok();
+        let permit = line.acquire().await.ok();
         let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
         let stopped = stop.0.clone();
         let found = tokio::task::spawn_blocking(move || {
@@ -186,9 +195,33 @@ mod tests {
         let result = tokio::time::timeout(Duration::from_millis(30), search(challenge, 64)).await;
         assert!(result.is_err(), "a 60-bit search cannot end in 30 ms");
         // All permits come back only if the abandoned thread noticed.
-        let all = SEARCHES.acquire_many(MAX_CONCURRENT_SEARCHES as u32);
+        let all = SLOW_SEARCHES.acquire_many(MAX_SLOW_SEARCHES as u32);
         let all = tokio::time::timeout(Duration::from_secs(10), all).await;
         assert!(all.is_ok(), "the abandoned search still runs");
+    }
+
+    #[tokio::test]
+    async fn greedy_servers_do_not_block_the_others() {
+        let ask = |difficulty| Challenge {
+            difficulty,
+            salt: [2; 16],
+        };
+        let greedy: Vec<_> = (0..20).map(|_| tokio::spawn(search(ask(60), 64))).collect();
+        // Until the greedy ones have begun.
+        let begun = async {
+            while SLOW_SEARCHES.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, begun).await.unwrap();
+        let found = tokio::time::timeout(limit, search(ask(8), 28)).await;
+        found
+            .expect("an ordinary search waits for greedy ones")
+            .unwrap();
+        for one in greedy {
+            one.abort();
+        }
     }
 
     #[tokio::test]

@@ -76,6 +76,8 @@ pub struct TdBody {
     pub measurements: TdxMeasurements,
     /// Measurement of a bound service domain (TDX 1.5 bodies).
     pub mr_service_td: Option<[u8; 48]>,
+    /// Measurement of the service domain bound at present, which may have replaced the first one (extended bodies).
+    pub current_service_td: Option<[u8; 48]>,
 }
 
 /// A quote as far as it is read here.
@@ -153,6 +155,7 @@ fn td_body(body: &[u8]) -> TdBody {
         xfam: u64::from_le_bytes(array(body, 128)),
         measurements: TdxMeasurements::from_bytes(&array::<TDX_LEN>(body, MEASUREMENTS_AT)),
         mr_service_td: (body.len() >= 648).then(|| array(body, 600)),
+        current_service_td: (body.len() >= 885).then(|| array(body, 829)),
     }
 }
 

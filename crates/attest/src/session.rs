@@ -1,5 +1,6 @@
 //! The whole way from a byte stream to a trusted one: proof of work, TLS, policy.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::error::{AttestError, Stage};
 use crate::identity::TlsIdentity;
 use crate::measurements::Measurements;
-use crate::policy::{Evidence, Policy};
+use crate::policy::{Evidence, Policy, PolicyRefusal};
 use crate::preamble;
 use crate::stream::TlsStream;
 use crate::tls::{self, Verdict};
@@ -34,10 +35,24 @@ pub struct PeerIdentity {
     pub image_hash: [u8; 32],
     /// The measurements are fake and prove nothing.
     pub fake: bool,
+    /// The quote that was judged, to judge it again.
+    quote: Option<KeptQuote>,
+}
+
+/// A quote that its connection keeps. A real one has 5 kB, of which an error message shows the length.
+#[derive(Clone, PartialEq, Eq)]
+struct KeptQuote(Arc<[u8]>);
+
+impl fmt::Debug for KeptQuote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 impl PeerIdentity {
-    pub(crate) fn new(public_key: [u8; 32], evidence: Evidence) -> Self {
+    pub(crate) fn new(public_key: [u8; 32], evidence: Evidence, quote: Option<Vec<u8>>) -> Self {
+        // A policy that looks at no quote does not make us keep what strangers send.
+        let quote = quote.filter(|_| evidence.measurements.is_some());
         let image_hash = evidence
             .measurements
             .as_ref()
@@ -48,7 +63,18 @@ impl PeerIdentity {
             collateral_root_hash: evidence.collateral_root_hash,
             image_hash,
             fake: evidence.fake,
+            quote: quote.map(|quote| KeptQuote(quote.into())),
         }
+    }
+
+    /// Judges the peer of a living connection again: the policy's lists may have changed since the handshake, and
+    /// what vouches for a quote ends. Whoever refuses it now has to close the connection.
+    ///
+    /// A peer that was let in by [`Policy::Any`] kept no quote, so a policy that demands one refuses it and it has to
+    /// connect again.
+    pub fn recheck(&self, policy: &Policy) -> Result<(), PolicyRefusal> {
+        let quote = self.quote.as_ref().map(|quote| &*quote.0);
+        policy.evaluate(quote, &self.public_key).map(drop)
     }
 }
 
@@ -141,5 +167,54 @@ fn explain(error: io::Error) -> AttestError {
             stage,
             source: error,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::CertificateMode;
+    use crate::policy::PolicyRules;
+    use crate::quote_source::FakeQuotes;
+
+    #[tokio::test]
+    async fn a_peer_is_judged_again_by_what_it_showed() {
+        let now = crate::unix_now();
+        let attested = TlsIdentity::attested(&FakeQuotes, now).unwrap();
+        let plain = TlsIdentity::generate(CertificateMode::None, now).unwrap();
+        let fake = Policy::FakeTdx(PolicyRules::default());
+        let meet = async |policy: &Policy| {
+            let (ours, theirs) = tokio::io::duplex(64 * 1024);
+            let (client, server) = tokio::join!(
+                connect(ours, &attested, &Policy::Any, 0),
+                accept(theirs, &plain, policy, 0)
+            );
+            client.unwrap();
+            server.unwrap().1
+        };
+        let peer = meet(&fake).await;
+        assert!(peer.fake);
+        peer.recheck(&fake).unwrap();
+        peer.recheck(&Policy::Any).unwrap();
+        let stricter = |edit: fn(&mut PolicyRules)| {
+            let mut rules = PolicyRules::default();
+            edit(&mut rules);
+            peer.recheck(&Policy::FakeTdx(rules)).unwrap_err()
+        };
+        assert!(matches!(
+            stricter(|rules| rules.allowed_image_hashes = vec![[0; 32]]),
+            PolicyRefusal::ImageHash { .. }
+        ));
+        assert!(matches!(
+            stricter(|rules| rules.allowed_collateral_root_hashes = vec![[1; 48]]),
+            PolicyRefusal::CollateralRoot { .. }
+        ));
+        // Whoever was let in without a look at its quote has to come again.
+        let unseen = meet(&Policy::Any).await;
+        assert!(matches!(
+            unseen.recheck(&fake),
+            Err(PolicyRefusal::QuoteRequired { .. })
+        ));
+        unseen.recheck(&Policy::Any).unwrap();
     }
 }

@@ -29,6 +29,32 @@ pub(crate) struct Civil {
     pub second: u32,
 }
 
+/// Unix seconds as a moment; what lies beyond year 9999 is shown as its end.
+pub(crate) fn moment(unix: u64) -> Moment {
+    const END: i64 = 253_402_300_799;
+    Moment(i64::try_from(unix).map_or(END, |unix| unix.min(END)))
+}
+
+/// Unix seconds of a moment like `2026-02-20T00:00:00Z`, from 1970 on; exactly the form that [`Moment`] prints.
+#[must_use]
+pub fn parse_moment(text: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    // Days since 1970 by years that start on 1 March, as in `civil`.
+    let shifted_year = year - i64::from(month <= 2);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let leap_days =
+        shifted_year.div_euclid(4) - shifted_year.div_euclid(100) + shifted_year.div_euclid(400);
+    let days = shifted_year * 365 + leap_days + day_of_year - 719_468;
+    let moment = Moment(days * DAY as i64 + hour * 3_600 + minute * 60 + second);
+    // A date that does not exist, or another form, prints differently.
+    (moment.to_string() == text)
+        .then_some(moment.0)?
+        .try_into()
+        .ok()
+}
+
 impl Moment {
     /// The proleptic Gregorian calendar by era arithmetic: a year starts on 1 March, an era has 400 years.
     pub(crate) fn civil(self) -> Civil {
@@ -91,6 +117,34 @@ mod tests {
             (-1, "1969-12-31T23:59:59Z"),
         ] {
             assert_eq!(Moment(unix).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn moments_are_read_as_they_are_printed() {
+        for unix in [
+            0,
+            951_782_399,
+            951_782_400,
+            1_764_547_200,
+            4_102_444_800,
+            253_402_300_799,
+        ] {
+            assert_eq!(parse_moment(&Moment(unix).to_string()), Some(unix as u64));
+        }
+        for text in [
+            "",
+            "2026-02-30T00:00:00Z",
+            "2025-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-02-20T24:00:00Z",
+            "2026-02-20 00:00:00Z",
+            "2026-02-20T00:00:00",
+            "1969-12-31T23:59:59Z",
+            "+026-02-20T00:00:00Z",
+            "2026-02-20T00:00:00Z ",
+        ] {
+            assert_eq!(parse_moment(text), None, "{text}");
         }
     }
 

@@ -1,9 +1,13 @@
 //! The command line: every command, flag and example.
 
+mod nodes;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+
+pub use nodes::{ChainArgs, ClientArgs, NodeArgs, ProxyArgs, WorkerArgs};
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -11,7 +15,10 @@ Examples:
   cocoon chat \"What is 7 + 8?\"                 ask it
   cocoon status                                what runs, and who has how much
   cocoon account 0:1f2e...                     look at any account of the local chain
+  cocoon account exit --dry-run                how the client's deposit could be taken out again
+  cocoon attest explain quote.dat collat.json  why a peer passes or fails
   cocoon doctor                                check this machine
+  cocoon worker --config worker-config.json    one node of a network as a program of its own
 
 Exit codes: 0 success, 1 failure, 2 wrong usage.";
 
@@ -30,11 +37,17 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Directory of the network's data [default: $XDG_DATA_HOME/cocoon or ~/.local/share/cocoon]
+    /// Directory of the data [default: $XDG_DATA_HOME/cocoon or ~/.local/share/cocoon; of single nodes cocoon-ROLE there]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     pub data_dir: Option<PathBuf>,
-    /// Configuration file [default: cocoon.toml in the data directory, if there is one]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    /// Configuration file [default: cocoon.toml in the data directory, if there is one; of nodes ROLE-config.json]
+    #[arg(
+        long,
+        short = 'c',
+        global = true,
+        value_name = "FILE",
+        help_heading = "Everywhere"
+    )]
     pub config: Option<PathBuf>,
     /// Log level on the terminal: error, warn, info, debug, trace, or a filter; RUST_LOG works too [default: warn]
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "Everywhere")]
@@ -46,6 +59,14 @@ pub struct Global {
 pub enum Command {
     /// Start a whole network on this machine: chain, contracts, proxy, worker, client and model
     Up(Box<UpArgs>),
+    /// Run the embedded chain and its root contract alone, for a network put together from single nodes
+    Chain(ChainArgs),
+    /// Run a client: an OpenAI-compatible endpoint that finds its proxies in the root configuration
+    Client(Box<ClientArgs>),
+    /// Run a proxy: it matches clients and workers and keeps their books
+    Proxy(Box<ProxyArgs>),
+    /// Run a worker: it serves a model to proxies
+    Worker(Box<WorkerArgs>),
     /// Show what runs and who has how much
     Status(StatusArgs),
     /// Ask the local endpoint one question; the answer streams to the terminal
@@ -53,13 +74,21 @@ pub enum Command {
     /// Make wallets, show their balances, send coins on the local chain
     #[command(subcommand)]
     Wallet(WalletCommand),
-    /// Look at an account of the local chain; Cocoon's contracts are decoded
+    /// Look at an account of the local chain, or take the client's deposit out again
     Account(AccountArgs),
+    /// Tell which contract code lies at an address
+    #[command(subcommand)]
+    Contracts(ContractsCommand),
     /// List the models served, or compute the identity of a model directory
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Say why evidence of confidential hardware passes or fails, and compute what it should say
+    #[command(subcommand)]
+    Attest(AttestCommand),
     /// Check this machine and say in plain words what is missing
     Doctor(DoctorArgs),
+    /// Carry connections between local applications and attested peers: SOCKS5, forward and reverse ports
+    Router(Box<crate::cmd::router::RouterArgs>),
 }
 
 const UP_EXAMPLES: &str = "\
@@ -128,6 +157,13 @@ pub struct UpArgs {
     /// When the nodes go to the chain: 'fast' settles within seconds, 'reference' like the production network [default: fast]
     #[arg(long, value_enum)]
     pub settle: Option<Settle>,
+    /// Stake of the proxy contract in TON: what pays the clients back if the proxy dies; raised at start if it is lower
+    /// [default: twice a client's stake]
+    #[arg(long, value_name = "TON")]
+    pub proxy_stake: Option<String>,
+    /// Let the client deposit also where the proxy's stake does not cover it: if the proxy dies, the rest is lost
+    #[arg(long)]
+    pub accept_exit_risk: bool,
     /// Print one line of JSON on standard output when ready, instead of the screen
     #[arg(long)]
     #[serde(skip)]
@@ -193,6 +229,9 @@ pub struct KeySource {
     /// File with the 24 words; without it they are asked for
     #[arg(long, value_name = "FILE")]
     pub mnemonic_file: Option<PathBuf>,
+    /// The faucet of the local network instead, which has all coins that nobody owns yet
+    #[arg(long, conflicts_with_all = ["mnemonic_file", "owner"])]
+    pub faucet: bool,
     /// Address that may overrule the wallet, if it was made with one [default: nobody]
     #[arg(long, value_name = "ADDRESS")]
     pub owner: Option<String>,
@@ -232,7 +271,7 @@ pub enum WalletCommand {
     )]
     Balance {
         /// Address instead of a mnemonic
-        #[arg(value_name = "ADDRESS", conflicts_with = "mnemonic_file")]
+        #[arg(value_name = "ADDRESS", conflicts_with_all = ["mnemonic_file", "faucet"])]
         address: Option<String>,
         /// Whose.
         #[command(flatten)]
@@ -243,7 +282,7 @@ pub enum WalletCommand {
     },
     /// Send coins on the local chain and wait until the wallet has sent them
     #[command(
-        after_help = "Example:\n  cocoon wallet send --mnemonic-file my.words --to UQ... --amount 1.5\n\nThe wallet contract keeps 2 TON back for fees."
+        after_help = "Examples:\n  cocoon wallet send --mnemonic-file my.words --to UQ... --amount 1.5\n  cocoon wallet send --faucet --to UQ... --amount 50\n\nThe wallet contract keeps 2 TON back for fees."
     )]
     Send {
         /// From whom.
@@ -264,15 +303,103 @@ pub enum WalletCommand {
 /// Options of `cocoon account`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  cocoon account 0:83dfd552e63729b472fcbcc8c45ebcc6691702558b68ec7527e1ba403a0f31a8\n  cocoon account EQ... --json"
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  cocoon account 0:83dfd552e63729b472fcbcc8c45ebcc6691702558b68ec7527e1ba403a0f31a8\n  cocoon account EQ... --json\n  cocoon account exit --dry-run"
 )]
 pub struct AccountArgs {
     /// Address in either form
-    #[arg(value_name = "ADDRESS")]
-    pub address: String,
+    #[arg(value_name = "ADDRESS", required = true)]
+    pub address: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// What else can be done with an account.
+    #[command(subcommand)]
+    pub command: Option<AccountCommand>,
+}
+
+/// What else can be done with an account.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AccountCommand {
+    /// Show every way to take the client's deposit out again, or take the best one
+    Exit(ExitArgs),
+}
+
+const EXIT_EXAMPLES: &str = "\
+Examples:
+  cocoon account exit --dry-run                what each way yields, costs and loses; nothing is sent
+  cocoon account exit --dry-run --deposit 20   the same, and whether 20 TON more would come out again
+  cocoon account exit                          the best way, after a question; closes the account for good
+  cocoon account exit --withdraw --yes         only what exceeds the stake; the account stays open
+  cocoon account exit --forced --yes           out of the proxy's stake, without the proxy's signature
+
+The figures are found by taking each way on a copy of the chain. A refund is forced unasked only if the proxy is silent
+and nothing but fees is lost; otherwise the proxy is asked, and --forced has to be given.";
+
+/// Options of `cocoon account exit`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = EXIT_EXAMPLES)]
+pub struct ExitArgs {
+    /// Only show the ways out; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take the forced way although there is a better one, or although something is lost
+    #[arg(long, conflicts_with_all = ["withdraw", "dry_run", "grant"])]
+    pub forced: bool,
+    /// Take out only what exceeds the stake, and keep the account
+    #[arg(long, conflicts_with = "dry_run")]
+    pub withdraw: bool,
+    /// File with a refund that the proxy has signed (a BOC, as bytes or in hex)
+    #[arg(long, value_name = "FILE")]
+    pub grant: Option<PathBuf>,
+    /// Also judge a deposit of this amount
+    #[arg(long, value_name = "TON", requires = "dry_run")]
+    pub deposit: Option<String>,
+    /// Also judge raising the client's stake to this amount
+    #[arg(
+        long,
+        value_name = "TON",
+        requires = "dry_run",
+        conflicts_with = "deposit"
+    )]
+    pub stake: Option<String>,
+    /// Another client contract than the local client's
+    #[arg(long, value_name = "ADDRESS", requires = "dry_run")]
+    pub contract: Option<String>,
+    /// How long to wait for the proxy's signature, or for the delay, before giving back the prompt
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub wait: u64,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Print one JSON object; amounts are nanoTON in text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The commands about contract code.
+#[derive(Debug, Subcommand)]
+pub enum ContractsCommand {
+    /// Compare the code at an address with ours and with the official builds; exit code 1 if it is unknown
+    #[command(
+        after_help = "Examples:\n  cocoon contracts verify EQ...\n  cocoon contracts verify 0:83df... --json"
+    )]
+    Verify {
+        /// Address in either form
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the code hashes that are known
+    #[command(after_help = "Example:\n  cocoon contracts list")]
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The model commands.
@@ -293,6 +420,82 @@ pub enum ModelCommand {
         dir: PathBuf,
         /// Name under which it is offered [default: the directory's name]
         #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The attestation commands. All of them work offline and send nothing anywhere.
+#[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Examples:\n  cocoon attest explain quote.dat collateral.json\n  cocoon attest measure config ./spec-proxy\n  cocoon attest measure model ./Qwen3-8B --name Qwen/Qwen3-8B@b968826d9c46dd6066d109eabc6255188de91218"
+)]
+pub enum AttestCommand {
+    /// Say field by field why a peer passes or fails: exit code 0 if it passes, 1 if it is refused
+    #[command(
+        after_help = "Examples:\n  cocoon attest explain peer_cert.pem collateral.json --policy policy.json\n  cocoon attest explain quote.dat collateral.json --at 2026-02-20T00:00:00Z\n  cocoon attest explain snp-report.bin vcek.der cert_chain.pem\n  cocoon attest explain peer_cert.pem collateral.json gpu-report.txt gpu-chain.pem driver_rim.xml vbios_rim.xml --policy policy.json\n\nFiles are recognised by what is in them. Without a policy the strict defaults count."
+    )]
+    Explain {
+        /// Evidence and what belongs to it: certificate, quote, report, chain, collateral, manifests
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// Policy file (JSON) [default: the strict defaults]
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// Which policy of the file [default: the only one]
+        #[arg(long, value_name = "NAME", requires = "policy")]
+        name: Option<String>,
+        /// Moment for which to judge, like 2026-02-20T00:00:00Z or Unix seconds [default: now]
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compute what evidence should say
+    #[command(subcommand)]
+    Measure(MeasureCommand),
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  cocoon attest measure quote quote.dat")]
+pub enum MeasureCommand {
+    /// The image hash of a TDX quote, as the root contract lists it; nothing is verified
+    #[command(after_help = "Example:\n  cocoon attest measure quote quote.dat --json")]
+    Quote {
+        /// TDX quote, binary or hexadecimal
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// The hash of a configuration directory (spec.tree) and the RTMR3 of a guest that runs it
+    #[command(after_help = "Example:\n  cocoon attest measure config ./spec-proxy")]
+    Config {
+        /// Configuration directory; its `runtime` is not measured
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// The guest is started in debug mode
+        #[arg(long)]
+        debug: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// The dm-verity root hash of a model's package, and its name in the root contract
+    #[command(
+        after_help = "Example:\n  cocoon attest measure model ./Qwen3-8B --name Qwen/Qwen3-8B@b968826d9c46dd6066d109eabc6255188de91218"
+    )]
+    Model {
+        /// Directory as downloaded at one commit
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Repository and commit; gives the full model string and its hash
+        #[arg(long, value_name = "NAME@COMMIT")]
         name: Option<String>,
         /// Print one JSON object
         #[arg(long)]

@@ -1,9 +1,13 @@
 //! The commands beside `cocoon up`.
 
 pub mod account;
+pub mod attest;
 pub mod chat;
+pub mod contracts;
 pub mod doctor;
+pub mod exit;
 pub mod model;
+pub mod router;
 pub mod status;
 pub mod wallet;
 
@@ -22,6 +26,17 @@ pub fn chain(network: &Network) -> Toncenter {
 /// The running network of the data directory that the command is about.
 pub fn running(global: &crate::cli::Global) -> Result<Network> {
     Network::running(&Layout::locate(global.data_dir.as_deref())?)
+}
+
+/// The chain of the data directory that the command is about: of a running network, or running alone.
+pub fn running_chain(global: &crate::cli::Global) -> Result<Toncenter> {
+    let layout = Layout::locate(global.data_dir.as_deref())?;
+    let alone = crate::fs::read_small(&layout.chain_file())?
+        .and_then(|bytes| serde_json::from_slice::<crate::network::ChainInfo>(&bytes).ok());
+    match alone {
+        Some(info) => Ok(Toncenter::new(&info.url, info.global_id)),
+        None => running(global).map(|network| chain(&network)),
+    }
 }
 
 /// One object for machines.

@@ -44,6 +44,8 @@ pub fn merged(flags: UpArgs, global: &Global, layout: &Layout) -> Result<UpArgs>
         owner_mnemonic_file: flags.owner_mnemonic_file.or(file.owner_mnemonic_file),
         pow_difficulty: flags.pow_difficulty.or(file.pow_difficulty),
         settle: flags.settle.or(file.settle),
+        proxy_stake: flags.proxy_stake.or(file.proxy_stake),
+        accept_exit_risk: flags.accept_exit_risk || file.accept_exit_risk,
         json: flags.json,
         quiet: flags.quiet,
     })

@@ -29,6 +29,11 @@ pub struct Layout {
 impl Layout {
     /// The directory asked for, or the default in the user's data home.
     pub fn locate(asked: Option<&Path>) -> Result<Self> {
+        Self::locate_or(asked, "cocoon")
+    }
+
+    /// The directory asked for, or `default` in the user's data home.
+    pub fn locate_or(asked: Option<&Path>, default: &str) -> Result<Self> {
         if let Some(path) = asked {
             return Ok(Self {
                 root: path.to_owned(),
@@ -41,7 +46,7 @@ impl Layout {
         };
         let data = home("XDG_DATA_HOME").or_else(|| home("HOME").map(|h| h.join(".local/share")));
         data.map(|data| Self {
-            root: data.join("cocoon"),
+            root: data.join(default),
         })
         .ok_or_else(|| {
             CliError::usage("cannot tell where the data should be")
@@ -98,6 +103,11 @@ impl Layout {
     /// Addresses and ports of the running network; there only while it runs.
     pub fn network_file(&self) -> PathBuf {
         self.root.join("network.json")
+    }
+
+    /// Address of the running chain, if it runs alone; there only while it runs.
+    pub fn chain_file(&self) -> PathBuf {
+        self.root.join("chain.json")
     }
 
     /// Whether a process holds the directory, and which.
@@ -158,6 +168,9 @@ pub struct DataFile {
     pub created_by: String,
     /// Set before the first message to the chain; from then on no key may be made anew.
     pub founding: Option<Founding>,
+    /// The one node that lives here, if it is not a whole network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
 }
 
 /// The identity of the network in this directory.
@@ -190,6 +203,11 @@ pub struct DataDir {
 impl DataDir {
     /// Creates the directory if needed, takes it, and checks its version.
     pub fn open(layout: Layout) -> Result<Self> {
+        Self::open_as(layout, None)
+    }
+
+    /// The same for a single node: a directory of another node, or of a network, is refused.
+    pub fn open_as(layout: Layout, role: Option<&str>) -> Result<Self> {
         let root = layout.path();
         std::fs::create_dir_all(root)
             .map_err(|e| io_error("create the data directory", root, &e))?;
@@ -199,12 +217,26 @@ impl DataDir {
         }
         let lock = take_lock(&layout)?;
         let data = match found {
+            Some(data) if data.role.as_deref() != role => {
+                let of = |role: Option<&str>| match role {
+                    Some(role) => format!("a {role} alone"),
+                    None => "a network of 'cocoon up'".to_owned(),
+                };
+                return Err(CliError::usage(format!(
+                    "the data directory {} belongs to another node; nothing was changed",
+                    root.display()
+                ))
+                .expected(format!("a new directory, or one of {}", of(role)))
+                .found(format!("one of {}", of(data.role.as_deref())))
+                .hint("choose another directory with --data-dir"));
+            }
             Some(data) => data,
             None => {
                 let data = DataFile {
                     format: FORMAT,
                     created_by: env!("CARGO_PKG_VERSION").to_owned(),
                     founding: None,
+                    role: role.map(str::to_owned),
                 };
                 write_data_file(&layout, &data)?;
                 data

@@ -126,7 +126,8 @@ pub fn random() -> Result<Zeroizing<[u8; 32]>> {
     Ok(bytes)
 }
 
-fn read_or_create(dir: &Path, name: &str, missing: Missing) -> Result<Zeroizing<[u8; 32]>> {
+/// 32 secret bytes in hex in a file of their own.
+pub fn read_or_create(dir: &Path, name: &str, missing: Missing) -> Result<Zeroizing<[u8; 32]>> {
     let path = dir.join(name);
     let Some(text) = read_small(&path)?.map(Zeroizing::new) else {
         if missing == Missing::Refuse {
@@ -134,9 +135,9 @@ fn read_or_create(dir: &Path, name: &str, missing: Missing) -> Result<Zeroizing<
                 "the key {} is missing; nothing was changed",
                 path.display()
             ))
-            .expected("the key that this network was founded with")
+            .expected("the key that was used here before")
             .hint("restore it from a copy; a new key would be a new owner without coins")
-            .hint("or start a new network in another --data-dir"));
+            .hint("or start anew in another --data-dir"));
         }
         let seed = random()?;
         let text = Zeroizing::new(format!("{}\n", hex::encode(*seed)));
@@ -158,7 +159,8 @@ fn read_or_create(dir: &Path, name: &str, missing: Missing) -> Result<Zeroizing<
     Ok(seed)
 }
 
-fn warn_if_open(path: &Path) {
+/// Says so if others may read a file with secrets.
+pub fn warn_if_open(path: &Path) {
     if let Ok(meta) = std::fs::metadata(path)
         && meta.permissions().mode() & 0o077 != 0
     {

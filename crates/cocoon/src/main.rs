@@ -5,6 +5,7 @@ mod cmd;
 mod config;
 mod contracts;
 mod datadir;
+mod engine;
 mod error;
 mod fs;
 mod http;
@@ -12,6 +13,8 @@ mod keys;
 mod logging;
 mod model;
 mod network;
+mod nodes;
+mod signals;
 mod toncenter;
 mod up;
 
@@ -24,7 +27,12 @@ use crate::error::Result;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
+    let result = match &cli.command {
+        // It chooses its own number of threads.
+        Command::Router(args) => cmd::router::run(args, &cli.global),
+        _ => run(cli),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{error}");
@@ -34,8 +42,16 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
-    // `up` logs into its data directory, which it must take first.
-    if !matches!(cli.command, Command::Up(_)) {
+    // Nodes log into their data directory, which they must take first.
+    let node = matches!(
+        cli.command,
+        Command::Up(_)
+            | Command::Chain(_)
+            | Command::Client(_)
+            | Command::Proxy(_)
+            | Command::Worker(_)
+    );
+    if !node {
         logging::init(cli.global.log.as_deref(), None)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -45,12 +61,19 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Up(args) => up::run(*args, &cli.global).await,
+            Command::Chain(args) => up::alone::run(&args, &cli.global).await,
+            Command::Client(args) => nodes::client(&args, &cli.global).await,
+            Command::Proxy(args) => nodes::proxy(&args, &cli.global).await,
+            Command::Worker(args) => nodes::worker(&args, &cli.global).await,
             Command::Status(args) => cmd::status::run(&args, &cli.global).await,
             Command::Chat(args) => cmd::chat::run(&args, &cli.global).await,
             Command::Wallet(command) => cmd::wallet::run(&command, &cli.global).await,
             Command::Account(args) => cmd::account::run(&args, &cli.global).await,
+            Command::Contracts(command) => cmd::contracts::run(&command, &cli.global).await,
             Command::Model(command) => cmd::model::run(&command, &cli.global).await,
+            Command::Attest(command) => cmd::attest::run(&command),
             Command::Doctor(args) => cmd::doctor::run(&args, &cli.global).await,
+            Command::Router(_) => unreachable!("main runs the router"),
         }
     });
     // A blocking read or a model that still computes must not keep the process alive.

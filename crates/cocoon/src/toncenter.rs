@@ -18,6 +18,13 @@ const PAGE: usize = 100;
 /// Transactions looked through for one question; the oldest ones of a longer history are not wanted here.
 const MAX_HISTORY: usize = 10_000;
 
+/// Root hashes of the public networks' zero states, by which they are known.
+const MAINNET_ZERO_STATE: &str = "F6OpKZKqvqeFp6CQmFomXNMfMj2EnaUSOXN+Mh+wVWk=";
+/// See [`MAINNET_ZERO_STATE`].
+const TESTNET_ZERO_STATE: &str = "gj+B8wb/AmlPk1z1AhVI484rhrUpgSr2oSFIh56VoSg=";
+/// Stands for every other network; that of `cocoon up` has it.
+const LOCAL_GLOBAL_ID: i32 = crate::up::GLOBAL_ID;
+
 /// A toncenter-style server.
 #[derive(Debug, Clone)]
 pub struct Toncenter {
@@ -34,6 +41,19 @@ impl Toncenter {
             global_id,
             http: Http::default(),
         }
+    }
+
+    /// A server at `base`, of the network that its first block tells.
+    pub async fn open(base: &str) -> Result<Self, ChainError> {
+        let mut server = Self::new(base, 0);
+        let info = server.call("getMasterchainInfo", json!({})).await?;
+        server.global_id = match info["init"]["root_hash"].as_str() {
+            Some(MAINNET_ZERO_STATE) => cocoon_ton::chain::MAINNET_GLOBAL_ID,
+            Some(TESTNET_ZERO_STATE) => cocoon_ton::chain::TESTNET_GLOBAL_ID,
+            Some(_) => LOCAL_GLOBAL_ID,
+            None => return Err(malformed("the first block (init)")),
+        };
+        Ok(server)
     }
 
     async fn call(&self, method: &str, parameters: Value) -> Result<Value, ChainError> {

@@ -1,22 +1,21 @@
 //! `cocoon up`: a whole network in one process, from the chain to the endpoint.
 
+pub mod alone;
 mod chain;
-mod engine;
 mod founding;
 mod identity;
 mod nodes;
-mod pages;
 pub mod ports;
 mod progress;
 mod running;
 mod screen;
 pub mod settings;
-mod signals;
 mod start;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
+pub use chain::GLOBAL_ID;
 pub use screen::wallets;
 
 use crate::cli::{Global, UpArgs};
@@ -24,9 +23,9 @@ use crate::config;
 use crate::datadir::{DataDir, Layout};
 use crate::error::{CliError, Result};
 use crate::logging;
+use crate::signals::Signals;
 use progress::Progress;
 use settings::Settings;
-use signals::Signals;
 
 /// Runs the command until it is told to stop.
 pub async fn run(args: UpArgs, global: &Global) -> Result<ExitCode> {

@@ -556,7 +556,8 @@ fn a_founding_cut_short_is_completed_by_the_next_start() {
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("JSON");
     assert_eq!(status["supply"]["conserved"], true);
     assert_eq!(status["contracts"]["root"]["data"]["last_proxy_seqno"], 1);
-    assert_eq!(status["contracts"]["proxy"]["data"]["stake"], "1000000000");
+    // Twice the client's stake, paid in once.
+    assert_eq!(status["contracts"]["proxy"]["data"]["stake"], "40000000000");
     for balance in status["balances"].as_array().expect("balances") {
         let nano: u128 = balance["balance"]
             .as_str()

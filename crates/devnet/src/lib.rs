@@ -4,6 +4,7 @@ pub mod block;
 pub mod chain;
 pub mod clock;
 pub mod config;
+pub mod emulate;
 pub mod error;
 pub mod executor;
 pub mod genesis;

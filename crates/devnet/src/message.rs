@@ -4,7 +4,7 @@ use cocoon_ton::Address;
 use tycho_types::cell::{Cell, CellBuilder, CellSliceParts, HashBytes};
 use tycho_types::error::Error;
 use tycho_types::models::{
-    ExtInMsgInfo, IntAddr, IntMsgInfo, MsgInfo, OwnedMessage, StateInit, StdAddr,
+    ExtInMsgInfo, IntAddr, IntMsgInfo, MessageLayout, MsgInfo, OwnedMessage, StateInit, StdAddr,
 };
 use tycho_types::num::Tokens;
 
@@ -52,7 +52,7 @@ impl InternalMessage {
 
     /// The message cell. The body stays inline if it fits, as wallets write it.
     pub fn build(&self) -> Result<Cell, Error> {
-        CellBuilder::build_from(OwnedMessage {
+        build(OwnedMessage {
             info: MsgInfo::Int(IntMsgInfo {
                 ihr_disabled: true,
                 bounce: self.bounce,
@@ -78,7 +78,7 @@ pub fn external_message(
     state_init: Option<&Cell>,
     body: Cell,
 ) -> Result<Cell, Error> {
-    CellBuilder::build_from(OwnedMessage {
+    build(OwnedMessage {
         info: MsgInfo::ExtIn(ExtInMsgInfo {
             src: None,
             dst: int_address(to),
@@ -87,6 +87,20 @@ pub fn external_message(
         init: parse_state_init(state_init)?,
         body: CellSliceParts::from(body),
         layout: None,
+    })
+}
+
+/// The library's own choice of a layout (tycho-types 0.3.6) forgets one bit, so a body that is just too long fails.
+fn build(message: OwnedMessage) -> Result<Cell, Error> {
+    let in_references = MessageLayout {
+        init_to_cell: message.init.is_some(),
+        body_to_cell: true,
+    };
+    CellBuilder::build_from(&message).or_else(|_| {
+        CellBuilder::build_from(OwnedMessage {
+            layout: Some(in_references),
+            ..message
+        })
     })
 }
 

@@ -109,11 +109,18 @@ impl Store {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let mut builder = Database::builder();
             builder.set_cache_size(CACHE_BYTES);
-            if existed {
-                builder.open(&path)
-            } else {
-                builder.create(&path)
+            if !existed {
+                // Made beside and moved here: a process that is killed meanwhile must not leave half a file, which
+                // could not be told from a damaged one.
+                let fresh = directory.join(format!("{FILE_NAME}.new"));
+                match std::fs::remove_file(&fresh) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+                    _ => {}
+                }
+                drop(builder.create(&fresh)?);
+                std::fs::rename(&fresh, &path)?;
             }
+            builder.open(&path)
         }));
         let database = match opened {
             Ok(Ok(database)) => database,

@@ -8,10 +8,14 @@ pub mod payment;
 pub mod peers;
 pub mod proto;
 pub mod proxy;
+pub mod reference_json;
 pub mod root;
+pub mod settlement;
+pub mod static_root;
 pub mod store;
 pub mod wallet;
 pub mod watch;
 pub mod worker;
 
 pub use common::{NodeError, Timing};
+pub use settlement::{ChainMode, Settlement};

@@ -3,6 +3,10 @@
 //! Every role's driver owns one [`Peers`]. Connections come from [`Peers::listen`] or [`Peers::dial`]; whatever
 //! happens on them arrives in one queue, tagged with the port it belongs to.
 
+mod doors;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,24 +14,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cocoon_attest::identity::CertificateMode;
-use cocoon_attest::{Policy, TlsIdentity, unix_now};
+use cocoon_attest::{TlsIdentity, unix_now};
 use cocoon_wire::QueryFailure;
 use cocoon_wire::driver::{self, ConnConfig, PeerEvent, PeerHandle, Role};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
+use self::doors::Trusted;
+pub use self::doors::{Door, DoorError, Way};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
 
 /// Handshakes at a time on one port: each may cost a few signatures and some memory.
 pub const MAX_HANDSHAKES: usize = 256;
 /// Links of one node at a time.
 pub const MAX_LINKS: usize = 4096;
-/// A TCP connect that takes longer will not be a good connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// First and last pause between attempts (protocol.md appendix A).
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// A connection that lived this long was a success: the next attempt starts without a pause.
@@ -95,24 +99,16 @@ impl IdentityCell {
 pub struct ListenConfig {
     /// Tag of the events.
     pub port: usize,
-    /// Own certificate.
-    pub identity: IdentityCell,
-    /// What peers must prove.
-    pub policy: Policy,
-    /// Proof of work asked of peers.
-    pub pow_difficulty: u8,
+    /// How peers come in.
+    pub door: Door,
 }
 
 /// How to be a client.
 pub struct DialConfig {
     /// Tag of the events.
     pub port: usize,
-    /// Own certificate.
-    pub identity: IdentityCell,
-    /// What the server must prove.
-    pub policy: Policy,
-    /// Highest proof of work that is solved.
-    pub max_pow: u8,
+    /// How servers are reached.
+    pub way: Way,
     /// Connections to keep.
     pub connections: usize,
 }
@@ -267,22 +263,12 @@ impl Peers {
             let (peers, cfg) = (self.clone(), cfg.clone());
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                match cocoon_attest::accept(
-                    stream,
-                    &cfg.identity.get(),
-                    &cfg.policy,
-                    cfg.pow_difficulty,
-                )
-                .await
-                {
-                    Ok((tls, id)) => {
+                match cfg.door.open(stream).await {
+                    Ok((stream, peer)) => {
                         drop(slot);
-                        let peer = PeerInfo {
-                            public_key: id.public_key,
-                            image_hash: id.image_hash,
-                            fake: id.fake,
-                        };
-                        peers.run(tls, Role::Acceptor, cfg.port, peer).await;
+                        peers
+                            .run_trusted(stream, Role::Acceptor, cfg.port, peer)
+                            .await;
                     }
                     Err(e) => info!("{from}: refused: {e}"),
                 }
@@ -344,22 +330,17 @@ impl Peers {
         }
     }
 
-    async fn dial_one(&self, target: SocketAddr, cfg: &DialConfig) -> Result<(), String> {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target))
-            .await
-            .map_err(|_| format!("no TCP connection within {} s", CONNECT_TIMEOUT.as_secs()))?
-            .map_err(|e| format!("no TCP connection: {e}"))?;
-        let _ = stream.set_nodelay(true);
-        let (tls, id) =
-            cocoon_attest::connect(stream, &cfg.identity.get(), &cfg.policy, cfg.max_pow)
-                .await
-                .map_err(|e| e.to_string())?;
-        let peer = PeerInfo {
-            public_key: id.public_key,
-            image_hash: id.image_hash,
-            fake: id.fake,
-        };
-        self.run(tls, Role::Dialler, cfg.port, peer).await;
+    async fn dial_one(&self, target: SocketAddr, cfg: &DialConfig) -> Result<(), DoorError> {
+        let (stream, peer) = cfg.way.go(target).await?;
+        self.run_trusted(stream, Role::Dialler, cfg.port, peer)
+            .await;
         Ok(())
+    }
+
+    async fn run_trusted(&self, stream: Trusted, role: Role, port: usize, peer: PeerInfo) {
+        match stream {
+            Trusted::Tls(tls) => self.run(*tls, role, port, peer).await,
+            Trusted::Plain(tcp) => self.run(tcp, role, port, peer).await,
+        }
     }
 }

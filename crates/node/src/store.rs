@@ -89,9 +89,9 @@ impl RoleStore {
             path: path.to_owned(),
             source: Box::new(source),
         };
-        let db = Database::create(path).map_err(|e| StoreError::Open {
+        let db = open_or_create(path).map_err(|e| StoreError::Open {
             path: path.to_owned(),
-            source: Box::new(e.into()),
+            source: Box::new(e),
         })?;
         let tx = db.begin_write().map_err(|e| io(e.into()))?;
         {
@@ -210,6 +210,22 @@ impl RoleStore {
     }
 }
 
+/// Opens the file, or makes it elsewhere and moves it here: a process that is killed meanwhile must not leave half a
+/// file, which could not be told from a damaged one.
+fn open_or_create(path: &Path) -> Result<Database, redb::Error> {
+    if !path.exists() {
+        let mut fresh = path.as_os_str().to_owned();
+        fresh.push(".new");
+        match std::fs::remove_file(&fresh) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+        drop(Database::create(&fresh)?);
+        std::fs::rename(&fresh, path)?;
+    }
+    Ok(Database::create(path)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,5 +305,16 @@ mod tests {
             Err(StoreError::Open { .. })
         ));
         assert_eq!(std::fs::read(&path).unwrap(), b"not a database at all");
+    }
+
+    #[test]
+    fn what_a_cut_creation_left_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("worker.redb");
+        let half = dir.path().join("worker.redb.new");
+        std::fs::write(&half, b"half a database").unwrap();
+        drop(RoleStore::open(&path, "worker", &key(1)).unwrap());
+        assert!(path.exists() && !half.exists());
+        drop(RoleStore::open(&path, "worker", &key(1)).unwrap());
     }
 }

@@ -68,6 +68,7 @@ fn without_faults_every_bill_is_exact() {
         });
         let f = sim.run().unwrap();
         assert!(f.answered > 100, "seed {seed}: {f:?}");
+        assert!(f.withdrawals > 0, "seed {seed}: {f:?}");
         assert_eq!(f.booked_tokens, f.delivered_tokens, "seed {seed}");
     }
 }

@@ -14,7 +14,7 @@ use ed25519_dalek::SigningKey;
 use tokio::time::timeout;
 
 const TON: u128 = 1_000_000_000;
-const WALLET_CODE: &[u8] = include_bytes!("../../../contracts/build/wallet.boc");
+const WALLET_CODE: &[u8] = include_bytes!("../../../contracts/build/CocoonWallet.boc");
 const POLL: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(20);
 

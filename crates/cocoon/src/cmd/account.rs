@@ -6,7 +6,7 @@ use cocoon_ton::amount::format_ton;
 use cocoon_ton::{AccountStatus, Address, Chain, ChainError, GetResult, StackValue};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{AccountArgs, Global};
+use crate::cli::{AccountArgs, AccountCommand, Global};
 use crate::error::{CliError, Result};
 use crate::toncenter::Toncenter;
 use crate::up::settings::address;
@@ -110,7 +110,11 @@ const WORKER_FIELDS: [(&str, Kind); 5] = [
 
 /// Runs the command.
 pub async fn run(args: &AccountArgs, global: &Global) -> Result<ExitCode> {
-    let address = address(&args.address, "ADDRESS")?;
+    if let Some(AccountCommand::Exit(exit)) = &args.command {
+        return super::exit::run(exit, global).await;
+    }
+    // The command line asks for it unless there is a subcommand.
+    let address = address(args.address.as_deref().unwrap_or_default(), "ADDRESS")?;
     let network = super::running(global)?;
     let chain = super::chain(&network);
     let shown = look(&chain, &address).await?;

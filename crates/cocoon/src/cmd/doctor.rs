@@ -10,10 +10,11 @@ use crate::cli::{DoctorArgs, Global, UpArgs};
 use crate::config;
 use crate::contracts::Contracts;
 use crate::datadir::Layout;
+use crate::engine::Engine;
 use crate::error::{CliError, Result};
 use crate::network::Network;
 use crate::up::ports::{PORTS, in_order, listen};
-use crate::up::settings::{Engine, Settings};
+use crate::up::settings::Settings;
 
 /// A clock before this (2025-01-01) is wrong: certificates and payments depend on it.
 const LEAST_TIME: u64 = 1_735_689_600;

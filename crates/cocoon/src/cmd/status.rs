@@ -170,6 +170,9 @@ fn text(network: &Network, status: &Value) -> String {
         coins(&proxy["revenue"]),
         coins(&proxy["stake"])
     ));
+    if let Some(reason) = status["stats"]["client"]["deposit_refused"].as_str() {
+        lines.push(format!("  NO DEPOSIT             {reason}"));
+    }
     let supply = &status["supply"];
     let conserved = if supply["conserved"] == true {
         "all accounted for"

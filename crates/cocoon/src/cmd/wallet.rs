@@ -61,7 +61,8 @@ pub async fn run(command: &WalletCommand, global: &Global) -> Result<ExitCode> {
     }
 }
 
-fn contracts(global: &Global) -> Result<Contracts> {
+/// The contracts of the data directory's network, or those of this program.
+pub(in crate::cmd) fn contracts(global: &Global) -> Result<Contracts> {
     let contracts = Contracts::load()?;
     let founding = Layout::locate(global.data_dir.as_deref())?
         .read_data_file()?
@@ -124,6 +125,13 @@ fn wallet(source: &KeySource, global: &Global) -> Result<(SigningKey, StateInit)
         .as_deref()
         .map(|text| address(text, "--owner"))
         .transpose()?;
+    if source.faucet {
+        let keys = Layout::locate(global.data_dir.as_deref())?.keys();
+        let seed = keys::read_or_create(&keys, "faucet.key", keys::Missing::Refuse)?;
+        let key = SigningKey::from_bytes(&seed);
+        let init = contracts(global)?.wallet(key.verifying_key().to_bytes(), None)?;
+        return Ok((key, init));
+    }
     let mnemonic = match &source.mnemonic_file {
         Some(path) => keys::read_mnemonic(path)?,
         None => ask()?,
@@ -173,8 +181,7 @@ fn stty(argument: &str) {
 }
 
 async fn balance(whose: Address, json: bool, global: &Global) -> Result<ExitCode> {
-    let network = super::running(global)?;
-    let account = super::chain(&network).account(&whose).await;
+    let account = super::running_chain(global)?.account(&whose).await;
     let account =
         account.map_err(|e| CliError::new("the chain does not answer").found(e.to_string()))?;
     if json {
@@ -202,9 +209,8 @@ async fn send(
             .expected("an amount such as 1.5 or \"1000 nanoTON\"")
             .found(e.to_string())
     })?;
-    let network = super::running(global)?;
+    let chain: Arc<dyn Chain> = Arc::new(super::running_chain(global)?);
     let (key, init) = wallet(source, global)?;
-    let chain: Arc<dyn Chain> = Arc::new(super::chain(&network));
     let failed =
         |e: cocoon_ton::ChainError| CliError::new("the chain does not answer").found(e.to_string());
     let own = chain.account(&init.address).await.map_err(failed)?;

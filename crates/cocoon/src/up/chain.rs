@@ -11,9 +11,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::founding::GENESIS_COINS;
-use super::nodes;
 use crate::datadir::Layout;
 use crate::error::{CliError, Result};
+use crate::nodes::start::fake_policy;
 
 /// Global id of local networks: "c0c00" twelve bits up. No public network uses it.
 pub const GLOBAL_ID: i32 = 0x0c_0c00;
@@ -102,16 +102,13 @@ pub async fn guard(chain: &dyn Chain, root: &RootView) -> Result<()> {
 }
 
 fn refuse_real(global_id: i32, is_test: bool) -> Result<()> {
-    cocoon_attest::guard_network(
-        &nodes::fake_policy(),
-        global_id == MAINNET_GLOBAL_ID,
-        is_test,
+    cocoon_attest::guard_network(&fake_policy(), global_id == MAINNET_GLOBAL_ID, is_test).map_err(
+        |e| {
+            CliError::new("this network is refused")
+                .expected("a test root on a test network")
+                .found(e.to_string())
+        },
     )
-    .map_err(|e| {
-        CliError::new("this network is refused")
-            .expected("a test root on a test network")
-            .found(e.to_string())
-    })
 }
 
 #[cfg(test)]

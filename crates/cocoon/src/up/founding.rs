@@ -295,8 +295,14 @@ impl Founder {
         .await
     }
 
-    /// Deploys the proxy contract if it is not there, and gives it the stake that the params ask for.
-    pub async fn proxy(&self, root: &RootView, owner: Address, key: [u8; 32]) -> Result<StateInit> {
+    /// Deploys the proxy contract if it is not there, and raises its stake to `wanted` nanoTON.
+    pub async fn proxy(
+        &self,
+        root: &RootView,
+        owner: Address,
+        key: [u8; 32],
+        wanted: u128,
+    ) -> Result<StateInit> {
         let init = root
             .proxy_contract(owner, key)
             .map_err(|e| abi_error("the proxy contract", &e))?;
@@ -312,9 +318,9 @@ impl Founder {
         let stake = self.proxy_stake(&init.address).await?;
         // None: the contract is closing, and the proxy itself says what that means.
         if let Some(stake) = stake
-            && stake < root.params.min_proxy_stake
+            && stake < wanted
         {
-            let coins = root.params.min_proxy_stake - stake;
+            let coins = wanted - stake;
             let body = ProxyMessage::IncreaseStake {
                 query_id: 1,
                 coins,

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use cocoon_ton::Address;
+use cocoon_ton::amount::{NANO_PER_TON, format_ton, parse_ton};
 
 use crate::cli::{Settle, UpArgs};
+use crate::engine::Engine;
 use crate::error::{CliError, Result};
 use crate::model;
 
@@ -17,16 +19,8 @@ const DEFAULT_COEFFICIENT: u32 = 1000;
 /// Prices above a whole TON a token are a slip of the pen.
 const MAX_PRICE: u64 = 1_000_000_000;
 
-/// What computes the answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Engine {
-    /// The model inside this program.
-    Shipped,
-    /// A model directory.
-    Directory(PathBuf),
-    /// An OpenAI-compatible server.
-    Upstream(String),
-}
+/// A wallet sends at most 1000 TON at once, fees included.
+const MAX_PROXY_STAKE: u128 = 990 * NANO_PER_TON;
 
 /// Ports as asked for; 0 means any free one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +62,10 @@ pub struct Settings {
     pub pow_difficulty: u8,
     /// When the nodes go to the chain.
     pub settle: Settle,
+    /// Stake of the proxy contract in nanoTON, if not the default.
+    pub proxy_stake: Option<u128>,
+    /// Deposit also where the worst way out loses more than fees.
+    pub accept_exit_risk: bool,
 }
 
 impl Settings {
@@ -141,8 +139,27 @@ impl Settings {
             owner_words: args.owner_mnemonic_file.clone(),
             pow_difficulty,
             settle: args.settle.unwrap_or_default(),
+            proxy_stake: args.proxy_stake.as_deref().map(proxy_stake).transpose()?,
+            accept_exit_risk: args.accept_exit_risk,
         })
     }
+}
+
+fn proxy_stake(text: &str) -> Result<u128> {
+    let stake = parse_ton(text).map_err(|e| {
+        CliError::usage("cannot read --proxy-stake")
+            .expected("an amount such as 40 or \"1000 nanoTON\"")
+            .found(e.to_string())
+    })?;
+    if stake > MAX_PROXY_STAKE {
+        return Err(CliError::usage("--proxy-stake is too high")
+            .expected(format!(
+                "at most {}, what the faucet's wallet sends at once",
+                format_ton(MAX_PROXY_STAKE)
+            ))
+            .found(format_ton(stake)));
+    }
+    Ok(stake)
 }
 
 /// Reads an address that a person wrote.
@@ -205,6 +222,14 @@ mod tests {
             },
             UpArgs {
                 model_name: Some("a b".into()),
+                ..UpArgs::default()
+            },
+            UpArgs {
+                proxy_stake: Some("5000".into()),
+                ..UpArgs::default()
+            },
+            UpArgs {
+                proxy_stake: Some("many".into()),
                 ..UpArgs::default()
             },
             UpArgs {

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cocoon_node::Timing;
 use cocoon_node::root::model_hash;
 use cocoon_ton::Chain;
 use cocoon_ton::abi::StateInit;
@@ -12,21 +11,22 @@ use cocoon_ton::amount::NANO_PER_TON;
 use ed25519_dalek::SigningKey;
 
 use super::chain::{GLOBAL_ID, empty_queue, guard, open_chain, serve_chain};
-use super::engine::spawn_model;
 use super::founding::{self, Founder, Funded, Registry};
 use super::identity::{identity, owner_wallets, public};
-use super::nodes::{self, Common};
-use super::pages::{self, Stats};
+use super::nodes::{self, Local};
 use super::ports::Ports;
 use super::progress::Progress;
 use super::running::Running;
 use super::settings::Settings;
 use crate::contracts::Contracts;
 use crate::datadir::DataDir;
+use crate::engine::spawn_model;
 use crate::error::{CliError, Result};
-use crate::fs::io_error;
 use crate::http::Http;
 use crate::network::{ChainInfo, ClientInfo, Network, Prices, ProxyInfo, WorkerInfo};
+use crate::nodes::deploy::default_stake;
+use crate::nodes::pages::{self, Stats};
+use crate::nodes::start::fake_image_hash;
 
 /// Everything that is not done by then will not be done.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
@@ -60,7 +60,11 @@ pub async fn start(
         data.set_founding(founding.clone())?;
     }
     empty_queue(&devnet).await;
-    let model = spawn_model(settings, &layout);
+    let model = spawn_model(
+        settings.engine.clone(),
+        settings.model_name.clone(),
+        layout.models(),
+    );
     let chain: Arc<dyn Chain> = Arc::new(devnet.clone());
     let mut pages = vec![serve_chain(&devnet, ports.chain.listener)];
 
@@ -91,7 +95,12 @@ pub async fn start(
     funded.extend(owner_wallets(&layout, &contracts, &founding).await?);
     founder.fund(&funded).await?;
     let proxy_contract = founder
-        .proxy(&root, founding.proxy_owner, public(&keys.proxy))
+        .proxy(
+            &root,
+            founding.proxy_owner,
+            public(&keys.proxy),
+            settings.proxy_stake.unwrap_or_else(|| default_stake(&root)),
+        )
         .await?;
 
     progress.step("loading the model");
@@ -100,7 +109,7 @@ pub async fn start(
         .map_err(|e| CliError::new("loading the model failed").found(e.to_string()))??;
     let registry = Registry {
         model_full_name: model.full_name.clone(),
-        image_hash: nodes::fake_image_hash(),
+        image_hash: fake_image_hash(),
         worker_rpc_port: ports.worker_rpc.number,
         client_rpc_port: ports.client_rpc.number,
     };
@@ -110,11 +119,12 @@ pub async fn start(
         founding.worker_owner = owner;
     }
     let dir = layout.path();
-    std::fs::create_dir_all(layout.nodes()).map_err(|e| io_error("create", &layout.nodes(), &e))?;
-    let common = Common {
+    let local = Local {
         chain: chain.clone(),
         root: root.address,
-        timing: Timing::local(),
+        keys: &keys,
+        settings,
+        dir,
     };
     let wallets = [
         nodes::wallet(&chain, &keys.proxy_wallet, &proxy_wallet),
@@ -123,48 +133,27 @@ pub async fn start(
     ];
     progress.step("starting the proxy");
     let [for_proxy, for_worker, for_client] = wallets.clone();
-    let listeners = (ports.worker_rpc.listener, ports.client_rpc.listener);
-    let proxy = nodes::start_proxy(
-        &common,
-        &keys,
-        settings,
-        dir,
-        founding.proxy_owner,
-        for_proxy,
-        listeners,
-    )
-    .await?;
+    let (for_workers, for_clients) = (ports.worker_rpc.listener, ports.client_rpc.listener);
+    let proxy = local
+        .proxy(founding.proxy_owner, for_proxy, for_workers, for_clients)
+        .await?;
     let proxy = Arc::new(proxy);
     progress.step("starting the worker and the client");
-    let worker = nodes::start_worker(
-        &common,
-        &keys,
-        settings,
-        dir,
-        founding.worker_owner,
-        for_worker,
-        model.full_name.clone(),
-        model.backend,
-    );
-    let client = nodes::start_client(
-        &common,
-        &keys,
-        settings,
-        dir,
-        for_client,
-        ports.client.listener,
-    );
+    let worker = local.worker(founding.worker_owner, for_worker, &model);
+    let client = local.client(for_client, ports.client.listener);
     let (worker, client) = tokio::try_join!(worker, client)?;
     let (worker, client) = (Arc::new(worker), Arc::new(client));
     pages.push(pages::serve(
         ports.proxy.listener,
         "proxy",
         stats_of(&proxy, |p| async move { p.stats().await }),
+        None,
     ));
     pages.push(pages::serve(
         ports.worker.listener,
         "worker",
         stats_of(&worker, |w| async move { w.stats().await }),
+        None,
     ));
 
     let pid = std::process::id();
@@ -281,6 +270,10 @@ async fn wait_ready(running: &Running) -> Result<()> {
     let url = format!("{}/models", running.network.client.openai_base_url);
     let listed = async {
         loop {
+            let stats = running.client.stats().await;
+            if let Some(reason) = stats["deposit_refused"].as_str() {
+                return Some(reason.to_owned());
+            }
             if running.client.ready()
                 && let Ok(answer) = http.get(&url).await
                 && answer.json["data"].as_array().is_some_and(|models| {
@@ -289,14 +282,21 @@ async fn wait_ready(running: &Running) -> Result<()> {
                         .any(|m| m["id"] == running.network.model.as_str())
                 })
             {
-                return;
+                return None;
             }
             tokio::time::sleep(LOOK).await;
         }
     };
     let logs = format!("{}/logs/cocoon.log", running.network.data_dir);
     tokio::select! {
-        () = listed => Ok(()),
+        refused = listed => match refused {
+            None => Ok(()),
+            Some(reason) => Err(CliError::new("the client makes no deposit; nothing was deleted")
+                .expected("a proxy whose stake covers the deposit if the proxy dies")
+                .found(reason)
+                .hint("give it more with --proxy-stake TON, or leave the flag out")
+                .hint("to deposit all the same, start with --accept-exit-risk")),
+        },
         reason = running.halted() => Err(CliError::new("a node stopped while the network started; nothing was deleted")
             .found(reason)
             .hint(format!("the log is {logs}"))),

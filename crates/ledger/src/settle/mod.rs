@@ -13,8 +13,8 @@ use crate::units::{AdjustedTokens, NanoTon, UnitError};
 
 pub use client::{ClientAction, ClientSettings, ClientView, review_client};
 pub use proxy::{
-    ClientAccountView, ProxySettings, WorkerAccountView, charge_client, pay_worker, refund_client,
-    withdraw_commission,
+    ClientAccountView, CommissionView, ProxySettings, WorkerAccountView, charge_client, pay_worker,
+    refund_client, withdraw_commission,
 };
 pub use worker::{WorkerAction, WorkerSettings, WorkerView, review_worker};
 

@@ -112,12 +112,32 @@ pub fn pay_worker(
     Ok(worth.then_some(signed))
 }
 
-/// True if the commission that the proxy contract has ready is worth withdrawing.
+/// The proxy's own contract, as far as its commission is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommissionView {
+    /// Commission booked by the contract and not yet paid out.
+    pub ready: NanoTon,
+    /// All coins of the contract's account.
+    pub coins: NanoTon,
+    /// The proxy's stake, which forced refunds are paid from.
+    pub stake: NanoTon,
+    /// What the ledgers of all client contracts say is not yet charged.
+    pub owed_to_clients: NanoTon,
+    /// True while a withdrawal is pending.
+    pub message_pending: bool,
+}
+
+/// True if the commission is worth withdrawing and really the proxy's.
+///
+/// The contract books commission with every payout, charged or not, and would pay it out of deposits (weakness W6 of
+/// contracts.md 15.1). So the coins that stay behind must cover the stake and every client's ledger.
 #[must_use]
-pub fn withdraw_commission(
-    settings: &ProxySettings,
-    ready: NanoTon,
-    message_pending: bool,
-) -> bool {
-    !message_pending && !ready.is_zero() && ready >= settings.withdraw
+pub fn withdraw_commission(settings: &ProxySettings, view: &CommissionView) -> bool {
+    let worth = !view.ready.is_zero() && view.ready >= settings.withdraw;
+    let bound = view
+        .ready
+        .0
+        .checked_add(view.stake.0)
+        .and_then(|sum| sum.checked_add(view.owed_to_clients.0));
+    worth && !view.message_pending && bound.is_some_and(|sum| sum <= view.coins.0)
 }

@@ -183,12 +183,41 @@ fn proxy_pays_workers_in_money() {
         pay_worker(&settings, &idle),
         Ok(Some(AdjustedTokens(1_000_000_000)))
     );
-    assert!(withdraw_commission(&settings, NanoTon::from_ton(10), false));
-    assert!(!withdraw_commission(
-        &settings,
-        NanoTon(9_999_999_999),
-        false
-    ));
+}
+
+#[test]
+fn commission_is_withdrawn_when_it_is_worth_it_and_covered() {
+    let settings = ProxySettings::default();
+    let ton = NanoTon::from_ton;
+    let view = CommissionView {
+        ready: ton(10),
+        coins: ton(16),
+        stake: ton(1),
+        owed_to_clients: ton(5),
+        message_pending: false,
+    };
+    assert!(withdraw_commission(&settings, &view));
+    let small = CommissionView {
+        ready: NanoTon(9_999_999_999),
+        ..view
+    };
+    assert!(!withdraw_commission(&settings, &small));
+    let pending = CommissionView {
+        message_pending: true,
+        ..view
+    };
+    assert!(!withdraw_commission(&settings, &pending));
+    // A payout was booked whose tokens no client has been charged for: one nanoTON of the commission is a deposit.
+    let uncharged = CommissionView {
+        coins: NanoTon(15_999_999_999),
+        ..view
+    };
+    assert!(!withdraw_commission(&settings, &uncharged));
+    let absurd = CommissionView {
+        owed_to_clients: NanoTon(u128::MAX),
+        ..view
+    };
+    assert!(!withdraw_commission(&settings, &absurd));
 }
 
 #[test]

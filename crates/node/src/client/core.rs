@@ -3,15 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cocoon_ledger::{AdjustedTokens, Claims};
+use cocoon_ton::amount::NANO_PER_TON;
 use cocoon_ton::{Address, Cell};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::exit::ExitCheck;
 use super::links::Link;
 use super::requests::Running;
 use super::types::{ClientConfig, ClientEffect, ClientEvent};
 use crate::link::{LinkEffect, LinkEvent, LinkId};
 use crate::root::RootView;
+use crate::settlement::ChainMode;
+
+/// NanoTON in a contract that is only assumed (9.4).
+const ASSUMED_BALANCE: u128 = 1_000_000 * NANO_PER_TON;
 
 /// What the contract of ours with a proxy looks like, as last seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +32,34 @@ pub(super) struct Contract {
     pub unlock_time: u32,
     pub secret_hash: [u8; 32],
     pub last_lt: u64,
+    /// Delays of the proxy's and of our close, in seconds, as frozen into the contract.
+    pub delays: Option<(u32, u32)>,
+}
+
+/// What a proxy's contract looks like. Not known until it was read, and never without a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProxyContract {
+    /// In use.
+    Open,
+    /// Closing or closed: what lies in it when that is complete goes to the proxy's owner.
+    Ending,
+    /// Not deployed, or nothing we can read: a deposit would come back.
+    Missing,
+}
+
+impl Contract {
+    /// Before anything was read; in a network without a chain nothing ever is (protocol.md 9.4).
+    pub fn first(mode: ChainMode) -> Self {
+        match mode {
+            ChainMode::Live => Contract::default(),
+            ChainMode::Assumed => Contract {
+                deployed: Some(true),
+                balance: ASSUMED_BALANCE,
+                stake: NANO_PER_TON,
+                ..Contract::default()
+            },
+        }
+    }
 }
 
 /// A message of ours to the contract that is under way.
@@ -50,7 +84,10 @@ pub(super) struct ProxyRecord {
     /// BOC of the newest valid payment.
     pub payment: Option<Vec<u8>>,
     pub contract: Contract,
+    pub proxy_contract: Option<ProxyContract>,
     pub outstanding: Option<Outstanding>,
+    /// What is known of the ways out.
+    pub exit: ExitCheck,
     /// Nonce to be registered once the contract is there.
     pub register: Option<u64>,
     pub params_version: u32,
@@ -142,8 +179,10 @@ impl ClientCore {
             client_sc: parse(&stored.client_sc)?,
             claims: stored.claims,
             payment,
-            contract: Contract::default(),
+            contract: Contract::first(self.cfg.contracts),
             outstanding: None,
+            proxy_contract: None,
+            exit: ExitCheck::default(),
             register: None,
             params_version: stored.params_version,
             outdated_since_ms: None,
@@ -170,7 +209,11 @@ impl ClientCore {
             ClientEvent::Cancel(id) => self.on_cancel(id),
             ClientEvent::Models(ticket) => self.on_models(ticket),
             ClientEvent::Contract { proxy_sc, state } => self.on_contract(proxy_sc, &state),
+            ClientEvent::ProxyContract { proxy_sc, state } => {
+                self.on_proxy_contract(proxy_sc, &state);
+            }
             ClientEvent::Transacted { ticket, ok } => self.on_transacted(ticket, ok),
+            ClientEvent::Judged { ticket, judgement } => self.on_judged(ticket, judgement),
             ClientEvent::Saved(_) => self.saving = false,
             ClientEvent::Drain => self.draining = true,
         }
@@ -266,11 +309,13 @@ impl ClientCore {
                     "tokens_used_proxy_committed_to_db": p.claims.db().0,
                     "tokens_used_proxy_max": p.claims.max().0,
                     "tokens_charged": p.contract.used.0,
+                    "exit_risk": p.exit.refusal(),
                 })
             })
             .collect();
         serde_json::json!({
             "wallet": self.cfg.wallet.to_text(false, t),
+            "deposit_refused": self.deposit_refused(),
             "running_requests": self.requests.len(),
             "proxy_connections": connections,
             "proxies": proxies,

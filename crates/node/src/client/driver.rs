@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cocoon_attest::{Policy, TlsIdentity};
-use cocoon_ton::{AccountState, Address, Chain};
+use cocoon_ton::Address;
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,40 +16,35 @@ use tracing::{error, info, warn};
 
 use super::ClientCore;
 use super::api;
+use super::exit::{Judgement, judge};
 use super::types::{
     ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest,
 };
 use crate::api_error::ApiError;
 use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, no_delay, spawn_writer};
-use crate::peers::{DialConfig, IdentityCell, Peers};
+use crate::peers::{DialConfig, Peers, Way};
 use crate::root::RootView;
+use crate::settlement::Settlement;
 use crate::store::RoleStore;
-use crate::wallet::{Outgoing, WalletHandle};
-use crate::watch::{read_root, watch_account, watch_root};
+use crate::wallet::Outgoing;
 
 /// Body bytes that may wait for a slow caller; beyond, the request is cancelled instead of growing.
 const MAX_WAITING: usize = 8 << 20;
+/// A judgement takes a few reads of the chain and a fraction of a second of computing.
+const JUDGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shortest secret that is accepted.
 const MIN_SECRET: usize = 16;
 
 /// Everything a client needs.
 pub struct ClientOptions {
-    /// The chain.
-    pub chain: Arc<dyn Chain>,
-    /// The root contract.
-    pub root: Address,
-    /// The node's wallet: owner of the client contracts.
-    pub wallet: WalletHandle,
+    /// Where its contracts and coins are; the wallet owns the client contracts.
+    pub settlement: Settlement,
     /// The store's file.
     pub store: PathBuf,
     /// Signs the store's records.
     pub store_key: SigningKey,
-    /// Own certificate.
-    pub identity: TlsIdentity,
-    /// What proxies must prove.
-    pub proxy_policy: Policy,
-    /// Highest proof of work that is solved.
-    pub max_pow: u8,
+    /// How proxies are reached.
+    pub way: Way,
     /// Proves the client to proxies; at least 16 bytes.
     pub secret: Vec<u8>,
     /// Where callers connect.
@@ -199,25 +193,12 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
             o.secret.len()
         )));
     }
-    let root = read_root(o.chain.as_ref(), &o.root)
-        .await
-        .map_err(|e| NodeError::Root {
-            address: o.root.to_string(),
-            reason: e.to_string(),
-        })?;
-    if root.is_test() != o.is_test {
-        return Err(NodeError::Config(
-            "the test flag of the root contract differs from this client's".to_owned(),
-        ));
-    }
-    let network = o.chain.network().await?;
-    let mainnet = network.global_id == cocoon_ton::chain::MAINNET_GLOBAL_ID;
-    cocoon_attest::guard_network(&o.proxy_policy, mainnet, root.is_test())
-        .map_err(|e| NodeError::Config(e.to_string()))?;
+    let root = o.settlement.read_root(o.is_test, &o.way.policies()).await?;
     let (store, records) = RoleStore::open(&o.store, "client", &o.store_key)?;
     let clock = Clock::default();
     let cfg = ClientConfig {
-        wallet: o.wallet.address(),
+        wallet: o.settlement.wallet(),
+        contracts: o.settlement.mode(),
         secret: o.secret,
         is_test: o.is_test,
         testnet: o.testnet,
@@ -232,9 +213,7 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
     let (targets_tx, targets) = watch::channel(client_targets(&root));
     let dial = DialConfig {
         port: 0,
-        identity: IdentityCell::new(o.identity),
-        policy: o.proxy_policy,
-        max_pow: o.max_pow,
+        way: o.way,
         connections: o.proxy_connections as usize,
     };
     let (api_tx, commands) = mpsc::unbounded_channel();
@@ -249,10 +228,11 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
     let ready = Arc::new(AtomicBool::new(false));
     let (sent_tx, sent) = mpsc::unbounded_channel();
     let (contracts_tx, contracts) = mpsc::channel(64);
+    let (judged_tx, judged) = mpsc::unbounded_channel();
     let driver = Driver {
         core,
         clock,
-        roots: watch_root(o.chain.clone(), o.root, o.timing.root_poll, root),
+        roots: o.settlement.watch_root(o.timing.root_poll, root),
         targets: targets_tx,
         tasks: vec![server, tokio::spawn(peers.clone().dial(targets, dial))],
         peers,
@@ -267,9 +247,10 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
         sent,
         contracts_tx,
         contracts,
-        chain: o.chain,
+        judged_tx,
+        judged,
+        settlement: o.settlement,
         account_poll: o.timing.account_poll,
-        wallet: o.wallet,
         ready: ready.clone(),
         stopped: stopped_tx,
     };
@@ -309,11 +290,12 @@ struct Driver {
     next_list: u64,
     sent_tx: mpsc::UnboundedSender<(u64, bool)>,
     sent: mpsc::UnboundedReceiver<(u64, bool)>,
-    contracts_tx: mpsc::Sender<(Address, AccountState)>,
-    contracts: mpsc::Receiver<(Address, AccountState)>,
-    chain: Arc<dyn Chain>,
+    contracts_tx: mpsc::Sender<ClientEvent>,
+    contracts: mpsc::Receiver<ClientEvent>,
+    judged_tx: mpsc::UnboundedSender<(u64, Judgement)>,
+    judged: mpsc::UnboundedReceiver<(u64, Judgement)>,
+    settlement: Settlement,
     account_poll: Duration,
-    wallet: WalletHandle,
     tasks: Vec<JoinHandle<()>>,
     ready: Arc<AtomicBool>,
     stopped: watch::Sender<Option<String>>,
@@ -337,7 +319,8 @@ impl Driver {
                     }
                 },
                 Some((ticket, ok)) = self.sent.recv() => Some(ClientEvent::Transacted { ticket, ok }),
-                Some((proxy_sc, state)) = self.contracts.recv() => Some(ClientEvent::Contract { proxy_sc, state: Box::new(state) }),
+                Some((ticket, judgement)) = self.judged.recv() => Some(ClientEvent::Judged { ticket, judgement }),
+                Some(event) = self.contracts.recv() => Some(event),
                 Ok(()) = self.roots.changed() => {
                     let root = (**self.roots.borrow_and_update()).clone();
                     self.targets.send_replace(client_targets(&root));
@@ -445,21 +428,36 @@ impl Driver {
                     init,
                     body,
                 } => {
-                    let (wallet, sent) = (self.wallet.clone(), self.sent_tx.clone());
+                    let message = Outgoing {
+                        to,
+                        value,
+                        bounce,
+                        init,
+                        body,
+                    };
+                    self.settlement
+                        .transact(ticket, message, self.sent_tx.clone());
+                }
+                ClientEffect::Judge {
+                    ticket,
+                    contract,
+                    plan,
+                } => {
+                    let judged = self.judged_tx.clone();
+                    // A deposit is judged only where there is a chain to make it on.
+                    let Some(chain) = self.settlement.chain().cloned() else {
+                        let unknown = Judgement::Unknown("there is no chain".to_owned());
+                        let _ = judged.send((ticket, unknown));
+                        continue;
+                    };
                     tokio::spawn(async move {
-                        let result = wallet
-                            .send(Outgoing {
-                                to,
-                                value,
-                                bounce,
-                                init,
-                                body,
-                            })
-                            .await;
-                        if let Err(e) = &result {
-                            warn!("a message to {to} was not sent: {e}");
-                        }
-                        let _ = sent.send((ticket, result.is_ok()));
+                        let judging = judge(chain.as_ref(), contract, plan);
+                        let judgement = tokio::time::timeout(JUDGE_TIMEOUT, judging)
+                            .await
+                            .unwrap_or_else(|_| {
+                                Judgement::Unknown("the chain does not answer in time".to_owned())
+                            });
+                        let _ = judged.send((ticket, judgement));
                     });
                 }
                 ClientEffect::Drained => end = Some("drained".to_owned()),
@@ -485,15 +483,24 @@ impl Driver {
     }
 
     /// Polls a contract of ours for as long as the client lives.
+    /// Watches a contract of ours, and the proxy's, which says when it is time to leave.
     fn watch(&mut self, proxy_sc: Address, address: Address) {
-        let mut states = watch_account(self.chain.clone(), address, self.account_poll);
-        let out = self.contracts_tx.clone();
-        self.tasks.push(tokio::spawn(async move {
-            while let Some(state) = states.recv().await {
-                if out.send((proxy_sc, state)).await.is_err() {
-                    return;
+        for account in [address, proxy_sc] {
+            let mut states = self.settlement.watch_account(account, self.account_poll);
+            let out = self.contracts_tx.clone();
+            self.tasks.push(tokio::spawn(async move {
+                while let Some(state) = states.recv().await {
+                    let state = Box::new(state);
+                    let event = if account == proxy_sc {
+                        ClientEvent::ProxyContract { proxy_sc, state }
+                    } else {
+                        ClientEvent::Contract { proxy_sc, state }
+                    };
+                    if out.send(event).await.is_err() {
+                        return;
+                    }
                 }
-            }
-        }));
+            }));
+        }
     }
 }

@@ -11,6 +11,7 @@ use cocoon_wire::msg::common::VersionRange;
 use cocoon_wire::msg::proxy::Params;
 
 use super::core::{ClientCore, Contract, ProxyRecord};
+use super::exit::ExitCheck;
 use super::types::{ClientEffect, ModelOffer, WorkerOffer};
 use crate::api_error::ApiError;
 use crate::link::{AskError, LinkId, PeerInfo};
@@ -168,8 +169,10 @@ impl ClientCore {
                 client_sc,
                 claims: Claims::default(),
                 payment: None,
-                contract: Contract::default(),
+                contract: Contract::first(self.cfg.contracts),
                 outstanding: None,
+                proxy_contract: None,
+                exit: ExitCheck::default(),
                 register: None,
                 params_version: self.root.params.params_version,
                 outdated_since_ms: None,

@@ -3,6 +3,7 @@
 mod api;
 mod core;
 mod driver;
+mod exit;
 mod links;
 mod onchain;
 pub mod request;
@@ -12,6 +13,7 @@ mod types;
 
 pub use core::ClientCore;
 pub use driver::{ClientHandle, ClientOptions, start};
+pub use exit::Judgement;
 pub use types::{
     ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest,
     WorkerOffer,

@@ -1,15 +1,20 @@
 //! The client and its contracts: deployment, registration, top-ups, charges (protocol.md 3.8, contracts.md 14.3).
 
-use cocoon_ledger::settle::{ClientAction, ClientView, ContractStatus, review_client};
+use cocoon_exit::Plan;
+use cocoon_ledger::settle::{
+    ClientAction, ClientSettings, ClientView, ContractStatus, review_client,
+};
 use cocoon_ledger::{AdjustedTokens, NanoTon};
-use cocoon_ton::abi::ClientState;
 use cocoon_ton::abi::message::ClientMessage;
+use cocoon_ton::abi::{ClientState, ProxyState};
 use cocoon_ton::chain::AccountStatus;
 use cocoon_ton::{AccountState, Address, Cell};
 
-use super::core::{ClientCore, Outstanding};
+use super::core::{ClientCore, Outstanding, ProxyContract};
+use super::exit::{Gate, left_to_proxy};
 use super::types::ClientEffect;
 use crate::payment;
+use crate::settlement::ChainMode;
 
 /// How long the contract may take to show the effect of a message after the wallet has sent it.
 const EFFECT_WAIT_MS: u64 = 60_000;
@@ -45,6 +50,7 @@ impl ClientCore {
                     c.used = AdjustedTokens(s.tokens_used);
                     c.unlock_time = s.unlock_time;
                     c.secret_hash = s.secret_hash;
+                    c.delays = Some((s.params.proxy_delay, s.params.client_delay));
                 }
                 Err(e) => {
                     let text = format!("our contract {} has unreadable data: {e}", p.client_sc);
@@ -58,6 +64,33 @@ impl ClientCore {
         {
             p.outstanding = None;
         }
+        self.review();
+    }
+
+    /// The proxy's own contract was read. When it is closing, everything that is left in it at the end goes to the
+    /// proxy's owner (contracts.md 15.1, W7), so we ask for what is ours at once.
+    pub(super) fn on_proxy_contract(&mut self, proxy_sc: Address, state: &AccountState) {
+        let Some(p) = self.proxies.get_mut(&proxy_sc) else {
+            return;
+        };
+        let decoded = state.data.as_ref().map(ProxyState::decode);
+        let seen = match decoded {
+            Some(Ok(s)) if state.status == AccountStatus::Active => {
+                if s.status == cocoon_ton::abi::ContractStatus::Normal {
+                    ProxyContract::Open
+                } else {
+                    ProxyContract::Ending
+                }
+            }
+            _ => ProxyContract::Missing,
+        };
+        if p.proxy_contract != Some(seen) && seen == ProxyContract::Ending {
+            let text = format!(
+                "the proxy contract {proxy_sc} is closing: our deposit is asked back, and nothing more is paid in"
+            );
+            self.fx.push(ClientEffect::Alarm(text));
+        }
+        p.proxy_contract = Some(seen);
         self.review();
     }
 
@@ -84,8 +117,13 @@ impl ClientCore {
 
     /// One step per contract, the first that applies; the next one after its effect was seen.
     pub(super) fn review(&mut self) {
+        if self.cfg.contracts == ChainMode::Assumed {
+            return;
+        }
         let mut jobs = Vec::new();
         let mut forget = Vec::new();
+        let mut asks = Vec::new();
+        let linked = self.linked_proxies();
         let query_id = self.draw_u64();
         let me = self.cfg.wallet;
         let secret_hash = payment::secret_hash(&self.cfg.secret);
@@ -129,9 +167,12 @@ impl ClientCore {
                         let now_s = self.now / 1000;
                         let view = ClientView {
                             status: ContractStatus::from_number(p.contract.status),
-                            outdated_for_s: p
-                                .outdated_since_ms
-                                .map(|t| self.now.saturating_sub(t) / 1000),
+                            outdated_for_s: if p.proxy_contract == Some(ProxyContract::Ending) {
+                                Some(u64::MAX)
+                            } else {
+                                p.outdated_since_ms
+                                    .map(|t| self.now.saturating_sub(t) / 1000)
+                            },
                             unlock_in_s: (u64::from(p.contract.unlock_time) + 1)
                                 .saturating_sub(now_s),
                             request_outstanding: false,
@@ -142,7 +183,47 @@ impl ClientCore {
                             used: p.contract.used,
                             claims: p.claims,
                         };
-                        match review_client(&s.settle, &view) {
+                        let settle = ClientSettings {
+                            close_outdated_after_s: patience(
+                                p.contract.delays,
+                                s.settle.close_outdated_after_s,
+                            ),
+                            ..s.settle
+                        };
+                        let action = match review_client(&settle, &view) {
+                            // It would come back, at the price of the fees.
+                            ClientAction::TopUp(_)
+                                if p.proxy_contract == Some(ProxyContract::Missing) =>
+                            {
+                                ClientAction::None
+                            }
+                            action => action,
+                        };
+                        // Whatever moves money out of the owner's reach has to be shown to be safe first.
+                        let plan = match action {
+                            ClientAction::TopUp(coins) if !s.accept_exit_risk => {
+                                Some(Plan::TopUp { coins: coins.0 })
+                            }
+                            ClientAction::Close if view.status == ContractStatus::Closing => {
+                                let unlocked = u64::from(p.contract.unlock_time);
+                                if left_to_proxy(linked.contains(sc), unlocked, self.now) {
+                                    continue;
+                                }
+                                Some(Plan::Force)
+                            }
+                            _ => None,
+                        };
+                        if let Some(plan) = plan {
+                            match p.exit.gate(plan, p.contract.last_lt, self.now) {
+                                Gate::Go => {}
+                                Gate::Wait => continue,
+                                Gate::Ask => {
+                                    asks.push((*sc, plan));
+                                    continue;
+                                }
+                            }
+                        }
+                        match action {
                             ClientAction::None => None,
                             ClientAction::Forget => {
                                 forget.push(*sc);
@@ -197,6 +278,9 @@ impl ClientCore {
                 self.touch(sc);
             }
         }
+        for (sc, plan) in asks {
+            self.ask_judgement(sc, plan);
+        }
         for job in jobs {
             let bounce = job.init.is_none();
             let ticket = self.transact(job.to, job.value, bounce, job.init, job.body);
@@ -209,5 +293,27 @@ impl ClientCore {
                 });
             }
         }
+    }
+}
+
+/// How long to go on with outdated parameters: half of what the proxy waits longer than we do, so that a forced refund
+/// is through before the proxy's close is (contracts.md 14.3), and never longer than configured.
+fn patience(delays: Option<(u32, u32)>, configured_s: u64) -> u64 {
+    delays.map_or(configured_s, |(proxy, client)| {
+        u64::from(proxy.saturating_sub(client) / 2).min(configured_s)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::patience;
+
+    #[test]
+    fn patience_follows_the_frozen_delays() {
+        assert_eq!(patience(None, 43_200), 43_200);
+        assert_eq!(patience(Some((600, 300)), 43_200), 150);
+        assert_eq!(patience(Some((86_400, 86_400)), 43_200), 0);
+        assert_eq!(patience(Some((300, 600)), 43_200), 0);
+        assert_eq!(patience(Some((400_000, 300)), 43_200), 43_200);
     }
 }

@@ -46,6 +46,11 @@ impl ClientCore {
                 .fx
                 .push(ClientEffect::Http(id, HttpOut::Fail(no_proxy())));
         };
+        if let Some(reason) = self.unpaid(link) {
+            return self
+                .fx
+                .push(ClientEffect::Http(id, HttpOut::Fail(refused(&reason))));
+        }
         let deadline_ms = self
             .now
             .saturating_add(request.timeout_ms)
@@ -60,6 +65,13 @@ impl ClientCore {
         };
         self.requests.insert(id, run);
         self.send_request(id, link);
+    }
+
+    /// Why the proxy behind a link would be asked in vain: there is no deposit, and none will be made.
+    fn unpaid(&self, link: LinkId) -> Option<String> {
+        let p = self.proxies.get(&self.links.get(&link)?.proxy?)?;
+        let empty = p.contract.balance == 0 && !self.root.price().is_zero();
+        p.exit.refusal().filter(|_| empty).map(ToOwned::to_owned)
     }
 
     /// The ready link with the fewest requests, another one than `not` if there is.
@@ -235,6 +247,18 @@ impl ClientCore {
             );
         }
     }
+}
+
+fn refused(reason: &str) -> ApiError {
+    ApiError::new(
+        503,
+        "server_error",
+        "deposit_refused",
+        format!(
+            "this client has made no deposit to pay with: {reason}; its operator can give the proxy more stake, or \
+             accept the risk with --accept-exit-risk"
+        ),
+    )
 }
 
 fn bad_head(e: String) -> ApiError {

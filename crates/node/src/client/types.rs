@@ -1,18 +1,23 @@
 //! What goes into the client's core and what comes out of it.
 
+use cocoon_exit::Plan;
 use cocoon_ledger::settle;
 use cocoon_ton::{AccountState, Address, Cell};
 use serde::{Deserialize, Serialize};
 
+use super::exit::Judgement;
 use crate::api_error::ApiError;
 use crate::link::{LinkEffect, LinkEvent};
 use crate::root::RootView;
+use crate::settlement::ChainMode;
 use crate::store::Change;
 
 /// Who this client is.
 pub struct ClientConfig {
     /// The node's wallet contract: owner of the client contracts and identity towards proxies (protocol.md 3.1).
     pub wallet: Address,
+    /// Whether contracts are read from a chain.
+    pub contracts: ChainMode,
     /// Proves the client to proxies that know its hash from the chain. Never empty.
     pub secret: Vec<u8>,
     /// Must equal the root contract's and every proxy's.
@@ -41,6 +46,8 @@ pub struct ClientSettings {
     pub deploy_value: u64,
     /// Payment status is asked for this often.
     pub status_interval_ms: u64,
+    /// Deposit also where the worst way out loses more than fees: where the proxy's stake does not cover the deposit.
+    pub accept_exit_risk: bool,
 }
 
 impl Default for ClientSettings {
@@ -52,6 +59,7 @@ impl Default for ClientSettings {
             register_value: TON,
             deploy_value: TON * 8 / 10,
             status_interval_ms: 15_000,
+            accept_exit_risk: false,
         }
     }
 }
@@ -95,12 +103,26 @@ pub enum ClientEvent {
         /// Its state.
         state: Box<AccountState>,
     },
+    /// State of a proxy's contract.
+    ProxyContract {
+        /// The contract.
+        proxy_sc: Address,
+        /// Its state.
+        state: Box<AccountState>,
+    },
     /// A message asked for with [`ClientEffect::Transact`] went out, or did not.
     Transacted {
         /// Ticket of the effect.
         ticket: u64,
         /// Whether the wallet's transaction carried it.
         ok: bool,
+    },
+    /// What [`ClientEffect::Judge`] found out.
+    Judged {
+        /// Ticket of the effect.
+        ticket: u64,
+        /// The result.
+        judgement: Judgement,
     },
     /// The batch with this number is durable.
     Saved(u64),
@@ -154,7 +176,8 @@ pub enum ClientEffect {
     Http([u8; 32], HttpOut),
     /// The list asked for with this ticket.
     Models(u64, Result<Vec<ModelOffer>, ApiError>),
-    /// Poll this contract of ours and report it as [`ClientEvent::Contract`].
+    /// Poll this contract of ours and its proxy's, and report them as [`ClientEvent::Contract`] and
+    /// [`ClientEvent::ProxyContract`].
     Watch {
         /// The proxy contract it belongs to.
         proxy_sc: Address,
@@ -182,6 +205,15 @@ pub enum ClientEffect {
         init: Option<Cell>,
         /// Body; `None` for an empty one.
         body: Option<Cell>,
+    },
+    /// Find out what the worst way out loses after a plan, and report [`ClientEvent::Judged`].
+    Judge {
+        /// Reported back.
+        ticket: u64,
+        /// Our contract.
+        contract: Address,
+        /// What is planned.
+        plan: Plan,
     },
     /// Nothing runs any more after [`ClientEvent::Drain`].
     Drained,

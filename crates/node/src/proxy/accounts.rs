@@ -17,6 +17,17 @@ pub struct Pending {
     pub until_ms: Option<u64>,
 }
 
+/// What the proxy's contract holds, as last read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// All coins of the account, nanoTON.
+    pub coins: u128,
+    /// Stake, nanoTON.
+    pub stake: u128,
+    /// Logical time of the newest transaction in it.
+    pub last_lt: u64,
+}
+
 /// What is kept on disk of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -12,7 +12,7 @@ use cocoon_ton::Address;
 use sha2::{Digest, Sha256};
 
 use super::accounts::{
-    Books, ClientAccount, ClientRecord, MetaRecord, WorkerAccount, WorkerRecord,
+    Books, ClientAccount, ClientRecord, Holdings, MetaRecord, WorkerAccount, WorkerRecord,
 };
 use super::links::LinkState;
 use super::requests::Running;
@@ -69,6 +69,8 @@ pub struct ProxyCore {
     pub(super) disabled: Option<String>,
     pub(super) cursor_lt: u64,
     pub(super) revenue: u128,
+    /// Coins and stake of the contract, and the transaction they were read after.
+    pub(super) holds: Holdings,
     pub(super) withdraw: Option<super::accounts::Pending>,
     pub(super) now: u64,
     pub(super) fx: Vec<ProxyEffect>,
@@ -180,6 +182,7 @@ impl ProxyCore {
             disabled: None,
             cursor_lt: meta.cursor_lt,
             revenue: 0,
+            holds: Holdings::default(),
             withdraw: None,
             now: now_ms,
             fx: Vec::new(),

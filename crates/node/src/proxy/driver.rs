@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_attest::{Policy, TlsIdentity};
-use cocoon_ton::{Address, Chain};
+use cocoon_ton::Address;
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,10 +15,10 @@ use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent, ProxySettings};
 use super::{BooksError, ProxyCore};
 use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, spawn_writer};
 use crate::link::LinkEvent;
-use crate::peers::{IdentityCell, ListenConfig, Peers};
+use crate::peers::{Door, ListenConfig, Peers};
+use crate::settlement::Settlement;
 use crate::store::RoleStore;
-use crate::wallet::{Outgoing, WalletHandle};
-use crate::watch::{read_root, watch_account, watch_root, watch_transactions};
+use crate::wallet::Outgoing;
 
 const CLIENTS: usize = 0;
 const WORKERS: usize = 1;
@@ -28,30 +27,18 @@ const READY_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Everything a proxy needs.
 pub struct ProxyOptions {
-    /// The chain.
-    pub chain: Arc<dyn Chain>,
-    /// The root contract.
-    pub root: Address,
+    /// Where its contracts and coins are.
+    pub settlement: Settlement,
     /// Signs payments.
     pub key: SigningKey,
     /// Owner of the proxy contract.
     pub owner: Address,
-    /// The node's wallet.
-    pub wallet: WalletHandle,
     /// The store's file.
     pub store: PathBuf,
-    /// Own certificate.
-    pub identity: TlsIdentity,
-    /// Where workers connect.
-    pub workers: TcpListener,
-    /// Where clients connect.
-    pub clients: TcpListener,
-    /// What workers must prove.
-    pub workers_policy: Policy,
-    /// What clients must prove.
-    pub clients_policy: Policy,
-    /// Proof of work asked of both.
-    pub pow_difficulty: u8,
+    /// Where workers connect, if anywhere.
+    pub workers: Option<Entrance>,
+    /// Where clients connect, if anywhere.
+    pub clients: Option<Entrance>,
     /// Test network.
     pub is_test: bool,
     /// Testnet flag of addresses.
@@ -62,6 +49,14 @@ pub struct ProxyOptions {
     pub settings: ProxySettings,
     /// Poll intervals.
     pub timing: Timing,
+}
+
+/// A port and how peers come in there.
+pub struct Entrance {
+    /// The port.
+    pub listener: TcpListener,
+    /// Direct, or from a router.
+    pub door: Door,
 }
 
 enum Command {
@@ -110,31 +105,16 @@ impl ProxyHandle {
 
 /// Starts a proxy; returns once it accepts links.
 pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
-    let root = read_root(o.chain.as_ref(), &o.root)
-        .await
-        .map_err(|e| NodeError::Root {
-            address: o.root.to_string(),
-            reason: e.to_string(),
-        })?;
-    if root.is_test() != o.is_test {
-        return Err(NodeError::Config(format!(
-            "the root contract is for a {} network, this proxy is configured for a {} one",
-            name(root.is_test()),
-            name(o.is_test)
-        )));
-    }
-    let network = o.chain.network().await?;
-    for policy in [&o.workers_policy, &o.clients_policy] {
-        let mainnet = network.global_id == cocoon_ton::chain::MAINNET_GLOBAL_ID;
-        cocoon_attest::guard_network(policy, mainnet, root.is_test())
-            .map_err(|e| NodeError::Config(e.to_string()))?;
-    }
+    let entrances = [&o.workers, &o.clients].into_iter().flatten();
+    let policies: Vec<_> = entrances.flat_map(|e| e.door.policies()).collect();
+    let root = o.settlement.read_root(o.is_test, &policies).await?;
     let (store, records) = RoleStore::open(&o.store, "proxy", &o.key)?;
     let clock = Clock::default();
     let cfg = ProxyConfig {
         key: o.key,
         owner: o.owner,
-        wallet: o.wallet.address(),
+        wallet: o.settlement.wallet(),
+        contracts: o.settlement.mode(),
         is_test: o.is_test,
         testnet: o.testnet,
         check_hashes: o.check_hashes,
@@ -142,10 +122,7 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         settings: o.settings,
     };
     let core = ProxyCore::new(cfg, root.clone(), records, clock.now_ms()).map_err(|e| match e {
-        BooksError::Abi(e) => NodeError::Root {
-            address: o.root.to_string(),
-            reason: e.to_string(),
-        },
+        BooksError::Abi(e) => o.settlement.bad_root(e.to_string()),
         other => NodeError::Config(other.to_string()),
     })?;
     let contract = core.contract();
@@ -156,14 +133,13 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
     let (ready_tx, ready) = oneshot::channel();
     let (sent_tx, sent) = mpsc::unbounded_channel();
     let driver = Driver {
-        transactions: watch_transactions(
-            o.chain.clone(),
+        transactions: o.settlement.watch_transactions(
             contract,
             core.cursor_lt(),
             o.timing.account_poll,
         ),
-        account: watch_account(o.chain.clone(), contract, o.timing.account_poll),
-        roots: watch_root(o.chain.clone(), o.root, o.timing.root_poll, root),
+        account: o.settlement.watch_account(contract, o.timing.account_poll),
+        roots: o.settlement.watch_root(o.timing.root_poll, root),
         core,
         clock,
         peers,
@@ -173,12 +149,9 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         commands: command_queue,
         sent_tx,
         sent,
-        wallet: o.wallet,
+        settlement: o.settlement,
         ready: Some(ready_tx),
-        listeners: Some((o.clients, o.workers)),
-        identity: IdentityCell::new(o.identity),
-        policies: (o.clients_policy, o.workers_policy),
-        pow_difficulty: o.pow_difficulty,
+        entrances: [(CLIENTS, o.clients), (WORKERS, o.workers)],
         tasks: Vec::new(),
         stopped: stopped_tx,
     };
@@ -202,10 +175,6 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
     Ok(handle)
 }
 
-fn name(is_test: bool) -> &'static str {
-    if is_test { "test" } else { "production" }
-}
-
 struct Driver {
     core: ProxyCore,
     clock: Clock,
@@ -216,12 +185,9 @@ struct Driver {
     commands: mpsc::Receiver<Command>,
     sent_tx: mpsc::UnboundedSender<(u64, bool)>,
     sent: mpsc::UnboundedReceiver<(u64, bool)>,
-    wallet: WalletHandle,
+    settlement: Settlement,
     ready: Option<oneshot::Sender<()>>,
-    listeners: Option<(TcpListener, TcpListener)>,
-    identity: IdentityCell,
-    policies: (Policy, Policy),
-    pow_difficulty: u8,
+    entrances: [(usize, Option<Entrance>); 2],
     tasks: Vec<JoinHandle<()>>,
     transactions: mpsc::Receiver<Vec<cocoon_ton::TxInfo>>,
     account: mpsc::Receiver<cocoon_ton::AccountState>,
@@ -297,22 +263,15 @@ impl Driver {
                     init,
                     body,
                 } => {
-                    let (wallet, sent) = (self.wallet.clone(), self.sent_tx.clone());
-                    tokio::spawn(async move {
-                        let result = wallet
-                            .send(Outgoing {
-                                to,
-                                value: u128::from(value),
-                                bounce: true,
-                                init,
-                                body,
-                            })
-                            .await;
-                        if let Err(e) = &result {
-                            warn!("a message to {to} was not sent: {e}");
-                        }
-                        let _ = sent.send((ticket, result.is_ok()));
-                    });
+                    let message = Outgoing {
+                        to,
+                        value: u128::from(value),
+                        bounce: true,
+                        init,
+                        body,
+                    };
+                    self.settlement
+                        .transact(ticket, message, self.sent_tx.clone());
                 }
                 ProxyEffect::Ready => self.open(),
                 ProxyEffect::Drained => end = Some("drained".to_owned()),
@@ -328,17 +287,9 @@ impl Driver {
 
     /// Begins to accept links.
     fn open(&mut self) {
-        if let Some((clients, workers)) = self.listeners.take() {
-            for (listener, port, policy) in [
-                (clients, CLIENTS, self.policies.0.clone()),
-                (workers, WORKERS, self.policies.1.clone()),
-            ] {
-                let cfg = ListenConfig {
-                    port,
-                    identity: self.identity.clone(),
-                    policy,
-                    pow_difficulty: self.pow_difficulty,
-                };
+        for (port, entrance) in &mut self.entrances {
+            if let Some(Entrance { listener, door }) = entrance.take() {
+                let cfg = ListenConfig { port: *port, door };
                 self.tasks
                     .push(tokio::spawn(self.peers.clone().listen(listener, cfg)));
             }

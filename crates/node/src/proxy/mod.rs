@@ -1,6 +1,8 @@
 //! The proxy: matches clients and workers, keeps both their books, signs what they owe and earn.
 
 mod accounts;
+mod answers;
+mod clients;
 mod core;
 mod driver;
 mod links;
@@ -8,9 +10,10 @@ mod onchain;
 mod requests;
 mod stats;
 mod types;
+mod workers;
 
 pub use accounts::{Books, ClientAccount, WorkerAccount};
 pub use core::{BooksError, ProxyCore};
-pub use driver::{ProxyHandle, ProxyOptions, start};
+pub use driver::{Entrance, ProxyHandle, ProxyOptions, start};
 pub use links::MAX_VERSION;
 pub use types::{Port, ProxyConfig, ProxyEffect, ProxyEvent, ProxySettings};

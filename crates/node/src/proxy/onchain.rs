@@ -2,17 +2,20 @@
 //! (protocol.md 5.4–5.6, contracts.md 14.4–14.6).
 
 use cocoon_ledger::session::{StateCommit, Verdict};
-use cocoon_ledger::settle::{self, Activity, ClientAccountView, ContractStatus, WorkerAccountView};
+use cocoon_ledger::settle::{
+    self, Activity, ClientAccountView, CommissionView, ContractStatus, WorkerAccountView,
+};
 use cocoon_ledger::{AdjustedTokens, NanoTon};
 use cocoon_ton::abi::message::{ProxyMessage, SaveState};
 use cocoon_ton::abi::{ClientLedger, ClientRequestPayload, ProxyState, SignedOp};
 use cocoon_ton::{AccountState, Address, Cell, TxInfo};
 
-use super::accounts::Pending;
+use super::accounts::{Holdings, Pending};
 use super::core::{Phase, ProxyCore};
 use super::links::{ClientPhase, LinkState};
 use super::types::ProxyEffect;
 use crate::payment;
+use crate::settlement::ChainMode;
 
 /// Coins of a state commit: enough to be a message, too little to buy gas (contracts.md 2.3).
 const COMMIT_VALUE: u64 = 1;
@@ -55,6 +58,9 @@ impl ProxyCore {
     }
 
     pub(super) fn send_commit(&mut self, commit: StateCommit) {
+        if self.cfg.contracts == ChainMode::Assumed {
+            return self.on_commit_seen(commit);
+        }
         let message = ProxyMessage::SaveState(SaveState {
             query_id: self.draw_u64(),
             seqno: commit.save_no as i32,
@@ -103,6 +109,11 @@ impl ProxyCore {
             let (Some(src), Ok(message)) = (msg.src, ProxyMessage::decode(&msg.body)) else {
                 continue;
             };
+            // A request that the contract refused bounces, and its sender takes back what it had assumed: what the
+            // message says of the sender's ledger is no longer true.
+            if tx.aborted && tx.compute_exit_code.is_some() {
+                continue;
+            }
             match message {
                 ProxyMessage::SaveState(s) if src == self.cfg.wallet => {
                     self.on_commit_seen(StateCommit {
@@ -143,6 +154,11 @@ impl ProxyCore {
                 self.commit.take_if(|(c, _)| c.save_no <= save_no);
                 for a in self.books.clients.values_mut() {
                     a.tracker.observed_commit(save_no);
+                    if self.cfg.contracts == ChainMode::Assumed {
+                        // Nobody is charged, so the stake would cover the first TON and no more (9.4): what is
+                        // committed counts as charged instead.
+                        a.record.sc_used = a.record.sc_used.max(a.tracker.signed().0);
+                    }
                 }
                 for a in self.books.workers.values_mut() {
                     a.tracker.observed_commit(save_no);
@@ -252,6 +268,11 @@ impl ProxyCore {
             return;
         };
         self.revenue = contract.balance;
+        self.holds = Holdings {
+            coins: state.balance,
+            stake: contract.stake,
+            last_lt: state.last_lt,
+        };
         if contract.status != cocoon_ton::abi::ContractStatus::Normal && self.disabled.is_none() {
             let text = "the proxy contract is closing on chain".to_owned();
             self.fx.push(ProxyEffect::Alarm(text.clone()));
@@ -305,6 +326,9 @@ impl ProxyCore {
 
     /// Charges, refunds, payouts and the commission, each when it is worth its fee.
     pub(super) fn review_contracts(&mut self) {
+        if self.cfg.contracts == ChainMode::Assumed {
+            return;
+        }
         let now = self.now;
         let price = self.root.price();
         let fee = self.root.worker_fee();
@@ -356,11 +380,21 @@ impl ProxyCore {
                 jobs.push((false, *owner, SignedOp::WorkerPayout, total));
             }
         }
-        let withdraw = settle::withdraw_commission(
-            s,
-            NanoTon(self.revenue),
-            self.withdraw.is_some() && !overdue(&self.withdraw),
-        );
+        // The books must have taken in every transaction that the contract's state shows, or they do not fit it.
+        let owed = self
+            .books
+            .clients
+            .values()
+            .fold(0u128, |sum, a| sum.saturating_add(a.record.balance));
+        let commission = CommissionView {
+            ready: NanoTon(self.revenue),
+            coins: NanoTon(self.holds.coins),
+            stake: NanoTon(self.holds.stake),
+            owed_to_clients: NanoTon(owed),
+            message_pending: self.withdraw.is_some() && !overdue(&self.withdraw),
+        };
+        let withdraw =
+            self.cursor_lt >= self.holds.last_lt && settle::withdraw_commission(s, &commission);
         for (is_client, owner, op, total) in jobs {
             self.submit(is_client, owner, op, total);
         }

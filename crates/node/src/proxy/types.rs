@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::link::{LinkEffect, LinkEvent};
 use crate::root::RootView;
+use crate::settlement::ChainMode;
 use crate::store::Change;
 
 /// Which listening port a link came in on; that alone decides the peer's role (protocol.md 1.1).
@@ -26,6 +27,8 @@ pub struct ProxyConfig {
     pub owner: Address,
     /// The node's own wallet: sends messages, receives excesses.
     pub wallet: Address,
+    /// Whether contracts are read from a chain.
+    pub contracts: ChainMode,
     /// Must equal the root contract's and every peer's.
     pub is_test: bool,
     /// Testnet flag of addresses.

@@ -63,6 +63,8 @@ pub(super) struct ProxyAccount {
     pub kept: bool,
     /// What the chain showed last; `None` until it was read in this process.
     pub chain: Option<OnChain>,
+    /// Logical time of the contract's transaction that `chain` was read after.
+    pub chain_lt: u64,
     pub pending: Option<Pending>,
     /// Messages in a row without an effect, for the back-off.
     pub failures: u32,
@@ -117,6 +119,7 @@ impl ProxyAccount {
             init: init.cell.clone(),
             kept: false,
             chain: None,
+            chain_lt: 0,
             pending: None,
             failures: 0,
             not_before_ms: 0,
@@ -155,6 +158,7 @@ impl ProxyAccount {
             init: init.cell,
             kept: true,
             chain: None,
+            chain_lt: 0,
             pending: None,
             failures: 0,
             not_before_ms: 0,

@@ -10,7 +10,7 @@ use cocoon_ton::{Address, boc};
 use cocoon_wire::msg::worker::NewCoefficient;
 use sha2::{Digest, Sha256};
 
-use super::account::{ACCOUNT, INIT, Payment, ProxyAccount};
+use super::account::{ACCOUNT, INIT, OnChain, Payment, ProxyAccount};
 use super::links::ProxyLink;
 use super::requests::Running;
 use super::types::{WorkerConfig, WorkerEffect, WorkerEvent};
@@ -156,6 +156,15 @@ impl WorkerCore {
             .iter()
             .map(|(sc, a)| {
                 serde_json::json!({
+                    // The reference's names (protocol.md 8.5) stand beside ours.
+                    "sc_inited": a.chain.is_some_and(|c| matches!(c, OnChain::Open { .. })),
+                    "proxy_sc_address": a.proxy.to_text(false, self.cfg.testnet),
+                    "proxy_public_key": hex::encode_upper(a.proxy_key),
+                    "sc_address": sc.to_text(false, self.cfg.testnet),
+                    "earned_tokens_committed_to_blockchain": a.claims.signed().0,
+                    "earned_tokens_committed_to_proxy_db": a.claims.db().0,
+                    "earned_tokens_max_known": a.claims.max().0,
+                    "params_version": a.params_version,
                     "contract": sc.to_text(false, self.cfg.testnet),
                     "proxy": a.proxy.to_text(false, self.cfg.testnet),
                     "signed_tokens": a.claims.signed().0,
@@ -169,6 +178,7 @@ impl WorkerCore {
             .collect();
         serde_json::json!({
             "role": "worker",
+            "status": {"enabled": self.enabled && self.healthy, "actual_model": self.cfg.model},
             "model": self.cfg.model,
             "coefficient": self.coefficient.thousandths(),
             "enabled": self.enabled,

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_attest::{Policy, TlsIdentity};
 use cocoon_engine::{Backend, BackendEvent, HttpRequest};
-use cocoon_ton::{AccountState, Address, Chain};
+use cocoon_ton::{AccountState, Address};
 use ed25519_dalek::SigningKey;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,11 +18,11 @@ use super::types::{WorkerConfig, WorkerEffect, WorkerEvent, WorkerSettings};
 use super::{RecordsError, WorkerCore};
 use crate::common::{Clock, NodeError, Timing, spawn_writer};
 use crate::link::LinkEvent;
-use crate::peers::{DialConfig, IdentityCell, Peers};
+use crate::peers::{DialConfig, Peers, Way};
 use crate::root::RootView;
+use crate::settlement::Settlement;
 use crate::store::{Change, RoleStore, StoreError};
-use crate::wallet::{Outgoing, WalletHandle};
-use crate::watch::{read_root, watch_account, watch_root};
+use crate::wallet::Outgoing;
 
 /// A probe of the backend that takes longer means that it is not well (protocol.md 4.4).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,22 +33,14 @@ const FLUSH: Duration = Duration::from_millis(500);
 
 /// Everything a worker needs.
 pub struct WorkerOptions {
-    /// The chain.
-    pub chain: Arc<dyn Chain>,
-    /// The root contract.
-    pub root: Address,
+    /// Where its contracts and coins are.
+    pub settlement: Settlement,
     /// Receives the pay.
     pub owner: Address,
-    /// The node's wallet.
-    pub wallet: WalletHandle,
     /// The store's file.
     pub store: PathBuf,
-    /// Own certificate.
-    pub identity: TlsIdentity,
-    /// What proxies must prove.
-    pub proxy_policy: Policy,
-    /// Highest proof of work that is solved for a proxy.
-    pub max_pow: u8,
+    /// How proxies are reached.
+    pub way: Way,
     /// Full model name `base@commit:hash`, or the base name alone.
     pub model: String,
     /// Price factor, thousandths.
@@ -129,19 +120,13 @@ impl WorkerHandle {
 
 /// Starts a worker; it dials proxies from now on.
 pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
-    let bad_root = |reason: String| NodeError::Root {
-        address: o.root.to_string(),
-        reason,
-    };
-    let root = read_root(o.chain.as_ref(), &o.root)
-        .await
-        .map_err(|e| bad_root(e.to_string()))?;
-    check(&o, &root).await?;
+    let root = o.settlement.read_root(o.is_test, &o.way.policies()).await?;
+    check(&o, &root)?;
     let (store, records) = RoleStore::open(&o.store, "worker", &o.store_key)?;
     let clock = Clock::default();
     let cfg = WorkerConfig {
         owner: o.owner,
-        wallet: o.wallet.address(),
+        wallet: o.settlement.wallet(),
         model: o.model,
         coefficient: o.coefficient,
         max_active_requests: o.max_active_requests,
@@ -165,16 +150,13 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
     let (states_tx, states) = mpsc::channel(64);
     let dial = DialConfig {
         port: 0,
-        identity: IdentityCell::new(o.identity),
-        policy: o.proxy_policy,
-        max_pow: o.max_pow,
+        way: o.way,
         connections: o.proxy_connections as usize,
     };
     let dialler = tokio::spawn(peers.clone().dial(targets_rx, dial));
     let probe = tokio::spawn(probe(o.backend.clone(), health_tx));
     let driver = Driver {
-        roots: watch_root(o.chain.clone(), o.root, o.timing.root_poll, root),
-        chain: o.chain,
+        roots: o.settlement.watch_root(o.timing.root_poll, root),
         account_poll: o.timing.account_poll,
         core,
         clock,
@@ -189,7 +171,7 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
         backend_events,
         running: HashMap::new(),
         health,
-        wallet: o.wallet,
+        settlement: o.settlement,
         sent_tx,
         sent,
         watched: HashMap::new(),
@@ -204,15 +186,8 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
 }
 
 /// What can be wrong before anything is started.
-async fn check(o: &WorkerOptions, root: &RootView) -> Result<(), NodeError> {
+fn check(o: &WorkerOptions, root: &RootView) -> Result<(), NodeError> {
     let refuse = |text: String| Err(NodeError::Config(text));
-    if root.is_test() != o.is_test {
-        return refuse(format!(
-            "the root contract says is_test = {}, this worker is configured with {}",
-            root.is_test(),
-            o.is_test
-        ));
-    }
     if let Err(e) = cocoon_ledger::Coefficient::new(o.coefficient) {
         return refuse(format!("coefficient: {e}"));
     }
@@ -222,10 +197,6 @@ async fn check(o: &WorkerOptions, root: &RootView) -> Result<(), NodeError> {
                 .into(),
         );
     }
-    let network = o.chain.network().await?;
-    let mainnet = network.global_id == cocoon_ton::chain::MAINNET_GLOBAL_ID;
-    cocoon_attest::guard_network(&o.proxy_policy, mainnet, root.is_test())
-        .map_err(|e| NodeError::Config(e.to_string()))?;
     if o.check_hashes && !root.allows_model(&o.model) {
         warn!(
             "the root contract does not list the model {}: proxies will refuse this worker until it does",
@@ -293,7 +264,6 @@ async fn forward(
 struct Driver {
     core: WorkerCore,
     clock: Clock,
-    chain: Arc<dyn Chain>,
     account_poll: Duration,
     roots: watch::Receiver<Arc<RootView>>,
     peers: Peers,
@@ -307,7 +277,7 @@ struct Driver {
     backend_events: mpsc::Receiver<(u64, BackendEvent)>,
     running: HashMap<u64, JoinHandle<()>>,
     health: mpsc::Receiver<bool>,
-    wallet: WalletHandle,
+    settlement: Settlement,
     sent_tx: mpsc::UnboundedSender<(u64, bool)>,
     sent: mpsc::UnboundedReceiver<(u64, bool)>,
     watched: HashMap<Address, JoinHandle<()>>,
@@ -425,7 +395,8 @@ impl Driver {
                         init,
                         body,
                     };
-                    self.transact(ticket, message);
+                    self.settlement
+                        .transact(ticket, message, self.sent_tx.clone());
                 }
                 WorkerEffect::Drained => end = Some("drained".to_owned()),
                 WorkerEffect::Alarm(text) => error!("{text}"),
@@ -435,7 +406,7 @@ impl Driver {
     }
 
     fn watch(&mut self, contract: Address) {
-        let mut states = watch_account(self.chain.clone(), contract, self.account_poll);
+        let mut states = self.settlement.watch_account(contract, self.account_poll);
         let out = self.states_tx.clone();
         let task = tokio::spawn(async move {
             while let Some(state) = states.recv().await {
@@ -445,17 +416,5 @@ impl Driver {
             }
         });
         self.watched.insert(contract, task);
-    }
-
-    fn transact(&self, ticket: u64, message: Outgoing) {
-        let (wallet, sent) = (self.wallet.clone(), self.sent_tx.clone());
-        tokio::spawn(async move {
-            let to = message.to;
-            let result = wallet.send(message).await;
-            if let Err(e) = &result {
-                warn!("a message to {to} was not sent: {e}");
-            }
-            let _ = sent.send((ticket, result.is_ok()));
-        });
     }
 }

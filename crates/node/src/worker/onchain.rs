@@ -155,6 +155,7 @@ impl WorkerCore {
             return;
         };
         let seen = read_contract(a, state);
+        a.chain_lt = a.chain_lt.max(state.last_lt);
         let before = a.chain.replace(seen);
         let arrived = a.pending.as_ref().is_some_and(|p| match seen {
             OnChain::Open { paid } => paid >= p.expected,
@@ -191,16 +192,14 @@ fn read_contract(a: &ProxyAccount, state: &AccountState) -> OnChain {
     match state.data.as_ref().map(WorkerState::decode) {
         Some(Ok(s)) if s.owner == a.owner && s.proxy == a.proxy => match s.status {
             ContractStatus::Closed => OnChain::Closed,
-            // A slow source may answer with an older state than it did before.
-            ContractStatus::Normal | ContractStatus::Closing => {
-                let known = match a.chain {
-                    Some(OnChain::Open { paid }) => paid,
-                    _ => AdjustedTokens::ZERO,
-                };
-                OnChain::Open {
-                    paid: known.max(AdjustedTokens(s.tokens_paid)),
-                }
-            }
+            // A slow source may answer with an older state than it did before. In a newer one a lower total is true:
+            // the proxy could not pay, and the contract has taken the payout back (contracts.md 15.1, W1).
+            ContractStatus::Normal | ContractStatus::Closing => match a.chain {
+                Some(known @ OnChain::Open { .. }) if state.last_lt < a.chain_lt => known,
+                _ => OnChain::Open {
+                    paid: AdjustedTokens(s.tokens_paid),
+                },
+            },
         },
         _ => OnChain::Unusable,
     }

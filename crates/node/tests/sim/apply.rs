@@ -86,6 +86,10 @@ impl Sim {
                         self.fail("a list of models was answered twice or never asked for");
                     }
                 }
+                Output::Judge(ticket) => {
+                    let wait = self.pick(1, 300);
+                    self.at(wait, Ev::Feed(node, inc, Box::new(Input::Judged(ticket))));
+                }
                 Output::Ready => self.nodes[node].listening = true,
                 Output::Drained => self.nodes[node].drained = true,
                 Output::Halt(why) => self.on_halt(node, why),

@@ -58,6 +58,7 @@ pub struct Chain {
     /// Signed totals that contracts accepted, for figures.
     pub settlements: u64,
     pub top_ups: u64,
+    pub withdrawals: u64,
     pub commits: u64,
 }
 
@@ -86,6 +87,7 @@ impl Chain {
             broken: Vec::new(),
             settlements: 0,
             top_ups: 0,
+            withdrawals: 0,
             commits: 0,
         }
     }
@@ -478,6 +480,7 @@ impl Chain {
             }
             ProxyMessage::PayRevenue { excess_to, .. } => {
                 let revenue = std::mem::take(&mut s.balance);
+                self.withdrawals += u64::from(revenue > 0);
                 let payout = OwnerMessage::Payout { query_id }.encode().ok();
                 Ok(vec![
                     plain(own, s.owner, revenue, payout),

@@ -79,6 +79,7 @@ pub struct Figures {
     pub drops: u64,
     pub settlements: u64,
     pub top_ups: u64,
+    pub withdrawals: u64,
     pub commits: u64,
     pub delivered_tokens: u64,
     pub booked_tokens: u64,
@@ -291,6 +292,7 @@ impl Sim {
         f.simulated_ms = self.now - T0;
         f.settlements = self.chain.settlements;
         f.top_ups = self.chain.top_ups;
+        f.withdrawals = self.chain.withdrawals;
         f.commits = self.chain.commits;
         f.delivered_tokens = self.delivered.iter().sum();
         f.booked_tokens = self.durable.iter().map(Durable::clients_total).sum();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cocoon_engine::{BackendEvent, HttpRequest};
-use cocoon_node::client::{ClientCore, ClientEffect, ClientEvent, HttpOut, NewRequest};
+use cocoon_node::client::{ClientCore, ClientEffect, ClientEvent, HttpOut, Judgement, NewRequest};
 use cocoon_node::link::{LinkEffect, LinkEvent};
 use cocoon_node::proxy::{Port, ProxyCore, ProxyEffect, ProxyEvent};
 use cocoon_node::root::RootView;
@@ -57,10 +57,18 @@ pub enum Input {
     Tick,
     Root(RootView),
     Saved(u64),
-    Transacted { ticket: u64, ok: bool },
+    Transacted {
+        ticket: u64,
+        ok: bool,
+    },
     Contract(Address, Address, AccountState),
+    /// The exit prover's answer; it has tests of its own, here everything is safe.
+    Judged(u64),
     Transactions(Vec<TxInfo>),
-    Backend { request: u64, event: BackendEvent },
+    Backend {
+        request: u64,
+        event: BackendEvent,
+    },
     Health(bool),
     Enabled(bool),
     Request(NewRequest),
@@ -90,6 +98,7 @@ pub enum Output {
     Stop(u64),
     Http([u8; 32], HttpOut),
     Models(u64),
+    Judge(u64),
     Ready,
     Drained,
     Halt(String),
@@ -146,6 +155,10 @@ fn to_client(input: Input) -> Option<ClientEvent> {
         Input::Contract(proxy_sc, _, state) => ClientEvent::Contract {
             proxy_sc,
             state: Box::new(state),
+        },
+        Input::Judged(ticket) => ClientEvent::Judged {
+            ticket,
+            judgement: Judgement::Safe,
         },
         Input::Request(r) => ClientEvent::Request(Box::new(r)),
         Input::Cancel(id) => ClientEvent::Cancel(id),
@@ -224,6 +237,7 @@ fn from_client(e: ClientEffect) -> Output {
             init,
             body,
         },
+        ClientEffect::Judge { ticket, .. } => Output::Judge(ticket),
         ClientEffect::Drained => Output::Drained,
         ClientEffect::Alarm(text) => Output::Alarm(text),
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use cocoon_ledger::NanoTon;
 use cocoon_ledger::settle::{self, Thresholds};
+use cocoon_node::ChainMode;
 use cocoon_node::client::{ClientConfig, ClientCore, ClientSettings};
 use cocoon_node::proxy::{ProxyConfig, ProxyCore, ProxySettings};
 use cocoon_node::root::{RootView, model_hash};
@@ -150,6 +151,7 @@ pub fn start(
                 key: proxy_key(n),
                 owner: owner(role, n),
                 wallet,
+                contracts: ChainMode::Live,
                 is_test,
                 testnet,
                 check_hashes,
@@ -170,6 +172,7 @@ pub fn start(
             };
             let cfg = ClientConfig {
                 wallet,
+                contracts: ChainMode::Live,
                 secret: vec![n as u8 + 1; 16],
                 is_test,
                 testnet,

@@ -244,3 +244,30 @@ fn strange_contracts_raise_one_alarm() {
     assert_eq!(bed.alarms.len(), 1);
     assert!(wait(&mut bed, 2 * HOUR).is_none());
 }
+
+/// The proxy could not pay and the contract took the payout back (W1): the same payment is presented again.
+#[test]
+fn a_payout_that_was_taken_back_is_presented_again() {
+    let mut bed = earned();
+    let at = |bed: &Bed, paid, last_lt| AccountState {
+        last_lt,
+        ..bed.open_contract(paid, ContractStatus::Normal)
+    };
+    let open = at(&bed, 0, 10);
+    bed.chain(open);
+    let sent = wait(&mut bed, HOUR + 30_000).unwrap();
+    bed.step(WorkerEvent::Transacted {
+        ticket: sent.ticket,
+        ok: true,
+    });
+    let paid = at(&bed, 30_000, 20);
+    bed.chain(paid);
+    // An older state from a slow source says nothing; a newer one does.
+    let old = at(&bed, 0, 10);
+    bed.chain(old);
+    assert!(wait(&mut bed, 2 * HOUR).is_none());
+    let taken_back = at(&bed, 0, 30);
+    let sent = transacted(&bed.chain(taken_back)).or_else(|| wait(&mut bed, HOUR));
+    let envelope: Envelope = Envelope::decode(&sent.unwrap().body.unwrap()).unwrap();
+    assert_eq!(envelope.payload.tokens, 30_000);
+}

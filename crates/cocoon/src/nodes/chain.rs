@@ -1,0 +1,125 @@
+//! Where a single node's root configuration and contracts are: `--chain static:FILE` or `--chain toncenter:URL`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cocoon_node::Settlement;
+use cocoon_node::static_root::{Codes, StaticRoot};
+use cocoon_node::wallet::WalletHandle;
+use cocoon_ton::{Address, Chain};
+use ed25519_dalek::SigningKey;
+
+use super::start;
+use crate::contracts::Contracts;
+use crate::error::{CliError, Result};
+use crate::toncenter::Toncenter;
+
+/// Between looks of a wallet at its account over HTTP.
+const WALLET_POLL: Duration = Duration::from_secs(1);
+
+/// A source of the root configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file; no chain at all (protocol.md 9.4).
+    Static(PathBuf),
+    /// A toncenter-style server, such as that of `cocoon up`.
+    Toncenter(String),
+}
+
+impl Source {
+    /// Reads `static:FILE` or `toncenter:URL`; `origin` says where the text stands.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        match text.split_once(':') {
+            Some(("static", file)) if !file.is_empty() => Ok(Source::Static(file.into())),
+            Some(("toncenter", url)) if url.starts_with("http://") => {
+                Ok(Source::Toncenter(url.to_owned()))
+            }
+            _ => Err(CliError::usage(format!("cannot use the chain of {origin}"))
+                .expected("static:FILE, or toncenter:http://HOST:PORT")
+                .found(format!("{text:?}"))),
+        }
+    }
+}
+
+/// A node's settlement, and its wallet if there is a chain.
+pub struct Opened {
+    /// For the node.
+    pub settlement: Settlement,
+    /// To be closed at the end.
+    pub wallet: Option<WalletHandle>,
+}
+
+/// Opens a source for the node with this wallet key and owner.
+pub async fn open(
+    source: &Source,
+    root: Address,
+    key: &SigningKey,
+    owner: Address,
+) -> Result<Opened> {
+    let contracts = Contracts::load()?;
+    let init = contracts.wallet(key.verifying_key().to_bytes(), Some(owner))?;
+    match source {
+        Source::Static(path) => Ok(Opened {
+            settlement: Settlement::Assumed {
+                root: StaticRoot {
+                    path: path.clone(),
+                    address: root,
+                    codes: Codes {
+                        proxy: contracts.proxy,
+                        worker: contracts.worker,
+                        client: contracts.client,
+                    },
+                },
+                wallet: init.address,
+            },
+            wallet: None,
+        }),
+        Source::Toncenter(url) => {
+            let server = Toncenter::open(url).await.map_err(|e| {
+                CliError::new(format!("the chain at {url} does not answer"))
+                    .expected("a toncenter-style server (v2), such as the chain of 'cocoon up'")
+                    .found(e.to_string())
+            })?;
+            let chain: Arc<dyn Chain> = Arc::new(server);
+            let wallet = start::wallet(&chain, key, &init, WALLET_POLL);
+            Ok(Opened {
+                settlement: Settlement::OnChain {
+                    chain,
+                    root,
+                    wallet: wallet.clone(),
+                },
+                wallet: Some(wallet),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources() {
+        let parse = |text: &str| Source::parse(text, "--chain");
+        assert_eq!(parse("static:a:b").unwrap(), Source::Static("a:b".into()));
+        assert_eq!(
+            parse("toncenter:http://127.0.0.1:8081").unwrap(),
+            Source::Toncenter("http://127.0.0.1:8081".into())
+        );
+        for wrong in [
+            "",
+            "static:",
+            "static",
+            "toncenter:",
+            "toncenter:https://x",
+            "liteserver:x",
+        ] {
+            let error = parse(wrong).unwrap_err().to_string();
+            assert!(
+                error.contains("static:FILE") && error.contains("--chain"),
+                "{error}"
+            );
+        }
+    }
+}
