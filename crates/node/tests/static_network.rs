@@ -375,6 +375,7 @@ async fn our_client_answers_and_follows_the_file() {
         settings: Default::default(),
         timing: Timing::local(),
         api_keys: Vec::new(),
+        operator: None,
     };
     let client = client::start(options).await.unwrap();
     net.served().await;

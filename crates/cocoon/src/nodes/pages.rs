@@ -16,12 +16,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use cocoon_node::worker::WorkerHandle;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
+
+use super::life::Node;
 
 /// Carries the operator's token; `Authorization: Bearer` does too.
 pub const TOKEN_HEADER: &str = "x-cocoon-token";
@@ -37,6 +40,8 @@ pub struct Operator {
     pub guard_reading: bool,
     /// The worker, whose price and openness can be changed.
     pub worker: Option<Arc<WorkerHandle>>,
+    /// The node, which can be given up.
+    pub closing: Option<Node>,
 }
 
 #[derive(Clone)]
@@ -76,6 +81,11 @@ fn router(page: Page) -> Router {
             .route("/request/enable", post(enable))
             .route("/request/disable", post(disable))
             .route("/request/change_coefficient", post(change_coefficient));
+    }
+    if page.operator.as_ref().is_some_and(|o| o.closing.is_some()) {
+        router = router
+            .route("/request/close", post(close))
+            .route("/request/open", post(open));
     }
     router
         .method_not_allowed_fallback(only_post)
@@ -121,12 +131,16 @@ async fn only_post() -> Response {
 }
 
 async fn index(State(page): State<Page>) -> String {
-    let changes = match &page.operator {
+    let mut changes = match &page.operator {
         Some(o) if o.worker.is_some() => format!(
             "\nPOST with the header {TOKEN_HEADER}:\n/request/enable, /request/disable  take requests or not\n/request/change_coefficient?coefficient=1.5  price factor\n"
         ),
-        _ => String::new(),
+        Some(_) => format!("\nPOST with the header {TOKEN_HEADER}:\n"),
+        None => String::new(),
     };
+    if page.operator.as_ref().is_some_and(|o| o.closing.is_some()) {
+        changes.push_str("/request/close  settle everything, close contracts, take no more work\n/request/open   work again\n");
+    }
     format!(
         "cocoon {}\n\n/health     is it running\n/stats      figures for people\n/jsonstats  figures\n{changes}",
         page.role
@@ -170,6 +184,28 @@ async fn set_enabled(page: &Page, enabled: bool) -> Response {
     };
     worker.set_enabled(enabled).await;
     Json(json!({"enabled": enabled})).into_response()
+}
+
+async fn close(State(page): State<Page>) -> Response {
+    set_closed(&page, true).await
+}
+
+async fn open(State(page): State<Page>) -> Response {
+    set_closed(&page, false).await
+}
+
+async fn set_closed(page: &Page, closed: bool) -> Response {
+    let Some(node) = page.operator.as_ref().and_then(|o| o.closing.as_ref()) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    if node.set_closed(closed).await {
+        return Json(json!({"closed": closed})).into_response();
+    }
+    (
+        StatusCode::CONFLICT,
+        "a proxy contract that was closed stays closed; the proxy works again when the root's params change\n",
+    )
+        .into_response()
 }
 
 #[derive(Deserialize)]

@@ -57,6 +57,7 @@ pub async fn client(args: &ClientArgs, global: &Global) -> Result<ExitCode> {
             CertificateMode::None,
         )?;
         let setup = ClientSetup {
+            operator: Some(base.keyring.token(base.shared.http_token.clone())?),
             secret: base
                 .keyring
                 .text(conf.secret, "client-secret.key")?
@@ -162,6 +163,7 @@ pub async fn proxy(args: &ProxyArgs, global: &Global) -> Result<ExitCode> {
         let setup = ProxySetup {
             key: base.keyring.key(conf.payment_key.as_ref(), "payment.key")?,
             owner: base.shared.owner,
+            stake,
             workers,
             clients,
         };
@@ -403,6 +405,7 @@ fn serve_pages(
             Node::Worker(worker) => Some(worker.clone()),
             _ => None,
         },
+        closing: Some(node.clone()),
     };
     let token = if configured {
         "http_access_hash".to_owned()

@@ -20,6 +20,7 @@ use cocoon_ton::abi::StateInit;
 use cocoon_ton::{Address, Chain};
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
+use zeroize::Zeroizing;
 
 use crate::cli::Settle;
 use crate::error::{CliError, Result};
@@ -55,6 +56,8 @@ pub struct ProxySetup {
     pub key: SigningKey,
     /// Owner of the proxy contract.
     pub owner: Address,
+    /// NanoTON of stake for new contracts, if not the usual.
+    pub stake: Option<u128>,
     /// Where workers come in.
     pub workers: Option<Entrance>,
     /// Where clients come in.
@@ -83,6 +86,8 @@ pub struct WorkerSetup {
 
 /// What a client needs beside [`Common`].
 pub struct ClientSetup {
+    /// Proves the operator, who may close the client.
+    pub operator: Option<Zeroizing<String>>,
     /// Proves the client to proxies.
     pub secret: Vec<u8>,
     /// Signs the store's records.
@@ -228,7 +233,10 @@ pub async fn start_proxy(common: Common, setup: ProxySetup) -> Result<ProxyHandl
         is_test: common.is_test,
         testnet: common.testnet,
         check_hashes: common.check_hashes,
-        settings: proxy_settings(common.settle),
+        settings: ProxySettings {
+            stake: setup.stake,
+            ..proxy_settings(common.settle)
+        },
         timing: common.timing,
     };
     proxy::start(options)
@@ -271,6 +279,7 @@ pub async fn start_client(common: Common, setup: ClientSetup) -> Result<ClientHa
         way: setup.way,
         secret: setup.secret,
         http: setup.http,
+        operator: setup.operator,
         proxy_connections: setup.proxy_connections,
         is_test: common.is_test,
         testnet: common.testnet,

@@ -79,6 +79,7 @@ impl Local<'_> {
         let setup = ProxySetup {
             key: self.keys.proxy.clone(),
             owner,
+            stake: self.settings.proxy_stake,
             workers: entrance(workers, fake_policy())?,
             clients: entrance(clients, Policy::Any)?,
         };
@@ -108,6 +109,7 @@ impl Local<'_> {
     /// Starts the client; its endpoint answers at once, requests work as soon as the proxy is ready.
     pub async fn client(&self, wallet: WalletHandle, http: TcpListener) -> Result<ClientHandle> {
         let setup = ClientSetup {
+            operator: None,
             secret: self.keys.client_secret.to_vec(),
             store_key: self.keys.client_store.clone(),
             way: direct(CertificateMode::None, fake_policy())?,

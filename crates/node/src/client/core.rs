@@ -8,6 +8,7 @@ use cocoon_ton::{Address, Cell};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::closing::{META, closed_of, meta_record};
 use super::exit::ExitCheck;
 use super::links::Link;
 use super::requests::Running;
@@ -32,6 +33,8 @@ pub(super) struct Contract {
     pub unlock_time: u32,
     pub secret_hash: [u8; 32],
     pub last_lt: u64,
+    /// Its own coins, nanoTON; deposits lie in the proxy's contract.
+    pub coins: u128,
     /// Delays of the proxy's and of our close, in seconds, as frozen into the contract.
     pub delays: Option<(u32, u32)>,
 }
@@ -92,6 +95,8 @@ pub(super) struct ProxyRecord {
     pub register: Option<u64>,
     pub params_version: u32,
     pub outdated_since_ms: Option<u64>,
+    /// The closed contract was asked for its own coins; asked once in a process.
+    pub swept: bool,
 }
 
 /// A record on disk.
@@ -117,6 +122,15 @@ pub struct ClientCore {
     pub(super) lists: BTreeMap<u64, (LinkId, u64)>,
     pub(super) now: u64,
     pub(super) fx: Vec<ClientEffect>,
+    /// Requests that wait for a link: until when, Unix milliseconds.
+    pub(super) parked: BTreeMap<[u8; 32], u64>,
+    /// When a proxy last turned us away because its contract changed.
+    pub(super) turned_away_ms: Option<u64>,
+    pub(super) next_unpark_ms: u64,
+    pub(super) root_asked_ms: u64,
+    /// Given up by the operator: deposits are asked back, and nothing is sent any more.
+    pub(super) closed: bool,
+    dirty_meta: bool,
     pub(super) draining: bool,
     drained: bool,
     dirty: BTreeSet<Address>,
@@ -143,6 +157,12 @@ impl ClientCore {
             lists: BTreeMap::new(),
             now: now_ms,
             fx: Vec::new(),
+            parked: BTreeMap::new(),
+            turned_away_ms: None,
+            next_unpark_ms: 0,
+            root_asked_ms: 0,
+            closed: false,
+            dirty_meta: false,
             draining: false,
             drained: false,
             dirty: BTreeSet::new(),
@@ -152,6 +172,11 @@ impl ClientCore {
             draws: 0,
         };
         for (name, value) in records {
+            if name == META {
+                core.closed = closed_of(&value)
+                    .ok_or_else(|| format!("record \"{name}\" of the client's store cannot be read; restore the file from a copy"))?;
+                continue;
+            }
             let record = core.read_record(&name, &value).ok_or_else(|| format!("record \"{name}\" of the client's store cannot be read; restore the file from a copy"))?;
             core.fx.push(ClientEffect::Watch {
                 proxy_sc: record.sc,
@@ -185,7 +210,10 @@ impl ClientCore {
             exit: ExitCheck::default(),
             register: None,
             params_version: stored.params_version,
-            outdated_since_ms: None,
+            // The root may have moved on while we were away.
+            outdated_since_ms: (stored.params_version < self.root.params.params_version)
+                .then_some(self.now),
+            swept: false,
         })
     }
 
@@ -201,6 +229,7 @@ impl ClientCore {
             ClientEvent::Link(event) => self.on_link(event),
             ClientEvent::Tick => {
                 self.expire_requests();
+                self.review_links();
                 self.review();
                 self.ask_statuses();
             }
@@ -216,6 +245,7 @@ impl ClientCore {
             ClientEvent::Judged { ticket, judgement } => self.on_judged(ticket, judgement),
             ClientEvent::Saved(_) => self.saving = false,
             ClientEvent::Drain => self.draining = true,
+            ClientEvent::SetClosed(closed) => self.set_closed(closed),
         }
         self.maybe_save();
         if self.draining && !self.drained && self.requests.is_empty() && !self.saving {
@@ -253,15 +283,13 @@ impl ClientCore {
         let moved = root.params.params_version > self.root.params.params_version;
         self.root = root;
         if moved {
-            // New parameters mean new contracts: everything reconnects (3.3, 1.9).
+            // New parameters mean new contracts (3.3, 1.9). Links stay until their proxy has moved.
             for record in self.proxies.values_mut() {
                 if record.params_version < self.root.params.params_version {
                     record.outdated_since_ms.get_or_insert(self.now);
                 }
             }
-            for link in self.links.keys().copied().collect::<Vec<_>>() {
-                self.close(link, "the root contract has new parameters");
-            }
+            self.leave_outdated_links();
         }
     }
 
@@ -310,6 +338,8 @@ impl ClientCore {
                     "tokens_used_proxy_max": p.claims.max().0,
                     "tokens_charged": p.contract.used.0,
                     "exit_risk": p.exit.refusal(),
+                    "params_version": p.params_version,
+                    "outdated": p.outdated_since_ms.is_some(),
                 })
             })
             .collect();
@@ -317,6 +347,8 @@ impl ClientCore {
             "wallet": self.cfg.wallet.to_text(false, t),
             "deposit_refused": self.deposit_refused(),
             "running_requests": self.requests.len(),
+            "waiting_requests": self.parked.len(),
+            "closed": self.closed,
             "proxy_connections": connections,
             "proxies": proxies,
             "root_contract_config": {"version": self.root.version, "price_per_token": self.root.price().0.to_string()},
@@ -325,15 +357,22 @@ impl ClientCore {
 
     // ---- saving -------------------------------------------------------------------------------
 
+    pub(super) fn touch_meta(&mut self) {
+        self.dirty_meta = true;
+    }
+
     pub(super) fn touch(&mut self, proxy_sc: Address) {
         self.dirty.insert(proxy_sc);
     }
 
     fn maybe_save(&mut self) {
-        if self.saving || self.dirty.is_empty() {
+        if self.saving || (self.dirty.is_empty() && !self.dirty_meta) {
             return;
         }
         let mut batch = Vec::new();
+        if std::mem::take(&mut self.dirty_meta) {
+            batch.push((META.to_owned(), Some(meta_record(self.closed))));
+        }
         for sc in std::mem::take(&mut self.dirty) {
             let value = self.proxies.get(&sc).map(|p| {
                 let stored = StoredProxy {

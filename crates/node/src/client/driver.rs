@@ -13,9 +13,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 use super::ClientCore;
 use super::api;
+use super::closing::{root_event, seen};
 use super::exit::{Judgement, judge};
 use super::types::{
     ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest,
@@ -63,6 +65,8 @@ pub struct ClientOptions {
     pub timing: Timing,
     /// Keys that callers must show; none asks for none.
     pub api_keys: Vec<String>,
+    /// Proves the operator, who may close the client; nobody may without it.
+    pub operator: Option<Zeroizing<String>>,
 }
 
 /// Price per token and what is on offer.
@@ -75,6 +79,7 @@ pub(super) enum ApiCommand {
     Taken([u8; 32], usize),
     Models(oneshot::Sender<Offers>),
     Stats(oneshot::Sender<serde_json::Value>),
+    SetClosed(bool),
     Drain,
 }
 
@@ -169,6 +174,12 @@ impl ClientHandle {
         self.queue.models().await.map(|(_, m)| m)
     }
 
+    /// Gives the client up: asks every deposit back and refuses requests, also after a restart; or takes it into use
+    /// again.
+    pub async fn set_closed(&self, closed: bool) {
+        let _ = self.queue.send(ApiCommand::SetClosed(closed)).await;
+    }
+
     /// Takes no new requests, finishes what runs, and ends.
     pub async fn drain(&self) {
         let _ = self.queue.send(ApiCommand::Drain).await;
@@ -218,7 +229,10 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
     };
     let (api_tx, commands) = mpsc::unbounded_channel();
     let queue = ApiQueue(api_tx);
-    let router = api::router(queue.clone(), o.api_keys);
+    let mut router = api::router(queue.clone(), o.api_keys);
+    if let Some(token) = o.operator {
+        router = router.merge(super::operator::router(queue.clone(), token));
+    }
     let server = tokio::spawn(async move {
         if let Err(e) = axum::serve(no_delay(o.http), router).await {
             error!("the client's HTTP server ended: {e}");
@@ -251,6 +265,7 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
         judged,
         settlement: o.settlement,
         account_poll: o.timing.account_poll,
+        watched: HashMap::new(),
         ready: ready.clone(),
         stopped: stopped_tx,
     };
@@ -297,6 +312,8 @@ struct Driver {
     settlement: Settlement,
     account_poll: Duration,
     tasks: Vec<JoinHandle<()>>,
+    /// By proxy contract.
+    watched: HashMap<Address, [JoinHandle<()>; 2]>,
     ready: Arc<AtomicBool>,
     stopped: watch::Sender<Option<String>>,
 }
@@ -335,7 +352,7 @@ impl Driver {
             self.ready.store(self.core.is_ready(), Ordering::Relaxed);
         }
         self.ready.store(false, Ordering::Relaxed);
-        for task in &self.tasks {
+        for task in self.tasks.iter().chain(self.watched.values().flatten()) {
             task.abort();
         }
         self.peers.close_all("the client stops");
@@ -379,6 +396,7 @@ impl Driver {
                 let _ = reply.send(stats);
                 None
             }
+            ApiCommand::SetClosed(closed) => Some(ClientEvent::SetClosed(closed)),
             ApiCommand::Drain => Some(ClientEvent::Drain),
         }
     }
@@ -415,6 +433,12 @@ impl Driver {
                     }
                 }
                 ClientEffect::Watch { proxy_sc, address } => self.watch(proxy_sc, address),
+                ClientEffect::Unwatch { proxy_sc } => {
+                    for task in self.watched.remove(&proxy_sc).into_iter().flatten() {
+                        task.abort();
+                    }
+                }
+                ClientEffect::ReadRoot => self.read_root(),
                 ClientEffect::Save { number, batch } => {
                     if let Some(saves) = &self.saves {
                         let _ = saves.send((number, batch));
@@ -482,25 +506,33 @@ impl Driver {
         end
     }
 
-    /// Polls a contract of ours for as long as the client lives.
     /// Watches a contract of ours, and the proxy's, which says when it is time to leave.
     fn watch(&mut self, proxy_sc: Address, address: Address) {
-        for account in [address, proxy_sc] {
+        let tasks = [address, proxy_sc].map(|account| {
             let mut states = self.settlement.watch_account(account, self.account_poll);
             let out = self.contracts_tx.clone();
-            self.tasks.push(tokio::spawn(async move {
+            tokio::spawn(async move {
                 while let Some(state) = states.recv().await {
-                    let state = Box::new(state);
-                    let event = if account == proxy_sc {
-                        ClientEvent::ProxyContract { proxy_sc, state }
-                    } else {
-                        ClientEvent::Contract { proxy_sc, state }
-                    };
-                    if out.send(event).await.is_err() {
+                    if out.send(seen(proxy_sc, account, state)).await.is_err() {
                         return;
                     }
                 }
-            }));
+            })
+        });
+        let before = self.watched.insert(proxy_sc, tasks);
+        for task in before.into_iter().flatten() {
+            task.abort();
         }
+    }
+
+    /// Reads the root contract beside its poll.
+    fn read_root(&self) {
+        let (settlement, out) = (self.settlement.clone(), self.contracts_tx.clone());
+        tokio::spawn(async move {
+            if let Some(root) = settlement.root_now().await {
+                // The client may have stopped.
+                let _ = out.send(root_event(root)).await;
+            }
+        });
     }
 }

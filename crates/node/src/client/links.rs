@@ -43,6 +43,8 @@ pub(super) struct Link {
     pub questions: BTreeMap<u64, Question>,
     pub next_status_ms: u64,
     pub running: u32,
+    /// Its contract is outdated: closed from this time on, as soon as nothing runs.
+    pub leave_at_ms: Option<u64>,
 }
 
 impl Link {
@@ -53,6 +55,10 @@ impl Link {
 
 impl ClientCore {
     pub(super) fn on_up(&mut self, link: LinkId, peer: &PeerInfo) {
+        if self.closed {
+            self.links.insert(link, new_link());
+            return self.close(link, "the operator has closed this client");
+        }
         if self.cfg.check_hashes && !self.root.proxy_hashes.contains(&peer.image_hash) {
             self.links.insert(link, new_link());
             self.close(
@@ -176,6 +182,7 @@ impl ClientCore {
                 register: None,
                 params_version: self.root.params.params_version,
                 outdated_since_ms: None,
+                swept: false,
             };
             self.proxies.insert(sc, record);
             self.touch(sc);
@@ -220,7 +227,7 @@ impl ClientCore {
     }
 
     /// Flags, test mode, and that the proxy contract is the one its key and owner give.
-    fn check_proxy(&self, p: &Params) -> Result<Address, String> {
+    fn check_proxy(&mut self, p: &Params) -> Result<Address, String> {
         if p.is_test.is_none() && p.proto_version.is_none() {
             return Err("too old proxy".to_owned());
         }
@@ -237,6 +244,7 @@ impl ClientCore {
             .map_err(|e| e.to_string())?
             .address;
         if sc != expected {
+            self.ask_root();
             return Err(format!(
                 "the proxy names {sc} as its contract, by our root configuration it is {expected}"
             ));
@@ -275,6 +283,7 @@ impl ClientCore {
                         p.register = None;
                     }
                 }
+                self.unpark();
                 Ok(())
             }
         }
@@ -417,6 +426,7 @@ fn new_link() -> Link {
         questions: BTreeMap::new(),
         next_status_ms: u64::MAX,
         running: 0,
+        leave_at_ms: None,
     }
 }
 

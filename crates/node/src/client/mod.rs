@@ -1,11 +1,13 @@
 //! The client: an OpenAI-compatible endpoint on one side, proxies on the other, and the deposit that pays for it.
 
 mod api;
+mod closing;
 mod core;
 mod driver;
 mod exit;
 mod links;
 mod onchain;
+mod operator;
 pub mod request;
 mod requests;
 mod sse;

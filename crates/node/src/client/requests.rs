@@ -5,6 +5,7 @@ use cocoon_tl::from_boxed;
 use cocoon_wire::codes;
 use cocoon_wire::msg::http;
 
+use super::closing::NO_LINK;
 use super::core::ClientCore;
 use super::links::no_proxy;
 use super::types::{ClientEffect, HttpOut, NewRequest};
@@ -22,11 +23,13 @@ const MAX_TRIES: u32 = 3;
 /// A request without its answer yet.
 pub(super) struct Running {
     request: NewRequest,
-    link: LinkId,
+    pub(super) link: LinkId,
     started_ms: u64,
     deadline_ms: u64,
     head_sent: bool,
     tries: u32,
+    /// Since it first had to wait for a link: until when it may.
+    pub(super) patience_until: Option<u64>,
 }
 
 impl ClientCore {
@@ -41,11 +44,21 @@ impl ClientCore {
             );
             return self.fx.push(ClientEffect::Http(id, HttpOut::Fail(e)));
         }
-        let Some(link) = self.best_link(None) else {
+        let link = match self.best_link(None) {
+            None if self.is_moving() => Some(NO_LINK),
+            link => link,
+        };
+        let Some(link) = link else {
             return self
                 .fx
                 .push(ClientEffect::Http(id, HttpOut::Fail(no_proxy())));
         };
+        if self.closed {
+            return self.fx.push(ClientEffect::Http(
+                id,
+                HttpOut::Fail(super::closing::closed()),
+            ));
+        }
         if let Some(reason) = self.unpaid(link) {
             return self
                 .fx
@@ -62,9 +75,14 @@ impl ClientCore {
             deadline_ms,
             head_sent: false,
             tries: 0,
+            patience_until: None,
         };
         self.requests.insert(id, run);
-        self.send_request(id, link);
+        if link == NO_LINK {
+            self.park(id);
+        } else {
+            self.send_request(id, link);
+        }
     }
 
     /// Why the proxy behind a link would be asked in vain: there is no deposit, and none will be made.
@@ -75,7 +93,7 @@ impl ClientCore {
     }
 
     /// The ready link with the fewest requests, another one than `not` if there is.
-    fn best_link(&self, not: Option<LinkId>) -> Option<LinkId> {
+    pub(super) fn best_link(&self, not: Option<LinkId>) -> Option<LinkId> {
         self.links
             .iter()
             .filter(|(_, l)| l.ready)
@@ -83,7 +101,7 @@ impl ClientCore {
             .map(|(id, _)| *id)
     }
 
-    fn send_request(&mut self, id: [u8; 32], link: LinkId) {
+    pub(super) fn send_request(&mut self, id: [u8; 32], link: LinkId) {
         let Some(l) = self.links.get_mut(&link) else {
             return;
         };
@@ -117,6 +135,7 @@ impl ClientCore {
 
     pub(super) fn on_query_answer(&mut self, link: LinkId, answer: Answer) {
         let id = answer.request_id;
+        let (left_behind, moving) = (self.left_behind(link), self.is_moving());
         let Some(run) = self.requests.get_mut(&id) else {
             return;
         };
@@ -125,6 +144,11 @@ impl ClientCore {
         }
         let done = answer.fin.is_some();
         match answer.kind {
+            AnswerKind::Error { code, .. }
+                if code == codes::NOTREADY && !run.head_sent && left_behind =>
+            {
+                self.turned_away(id, link);
+            }
             AnswerKind::Error { code, text, .. } => {
                 self.fail(id, ApiError::from_network(code, &text))
             }
@@ -136,6 +160,11 @@ impl ClientCore {
                     Ok(r) => return self.fail(id, bad_head(format!("status {}", r.status_code))),
                     Err(e) => return self.fail(id, bad_head(e.to_string())),
                 };
+                // The new contract has no deposit yet, or no worker has followed: soon it will.
+                let waits = run.patience_until.is_none_or(|t| self.now < t);
+                if done && moving && waits && matches!(response.status_code, 402 | 503) {
+                    return self.park(id);
+                }
                 run.head_sent = true;
                 let (start, now) = (run.started_ms as f64 / 1000.0, self.now as f64 / 1000.0);
                 let mut headers: Vec<(String, String)> = response
@@ -169,12 +198,13 @@ impl ClientCore {
         }
     }
 
-    fn fail(&mut self, id: [u8; 32], error: ApiError) {
+    pub(super) fn fail(&mut self, id: [u8; 32], error: ApiError) {
         self.fx.push(ClientEffect::Http(id, HttpOut::Fail(error)));
         self.forget(id);
     }
 
     fn forget(&mut self, id: [u8; 32]) {
+        self.parked.remove(&id);
         if let Some(run) = self.requests.remove(&id)
             && let Some(l) = self.links.get_mut(&run.link)
         {
@@ -211,6 +241,7 @@ impl ClientCore {
                 .map_or((true, 0), |r| (r.head_sent, r.tries));
             match self.best_link(Some(link)) {
                 Some(other) if !head_sent && tries < MAX_TRIES => self.send_request(id, other),
+                None if !head_sent && tries < MAX_TRIES && self.is_moving() => self.park(id),
                 _ => self.fail(
                     id,
                     ApiError::new(

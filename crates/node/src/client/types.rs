@@ -46,6 +46,10 @@ pub struct ClientSettings {
     pub deploy_value: u64,
     /// Payment status is asked for this often.
     pub status_interval_ms: u64,
+    /// Idle links to outdated contracts are closed after one to two times this.
+    pub outdated_grace_ms: u64,
+    /// How long a request waits for a link while proxies move to new contracts.
+    pub park_ms: u64,
     /// Deposit also where the worst way out loses more than fees: where the proxy's stake does not cover the deposit.
     pub accept_exit_risk: bool,
 }
@@ -59,6 +63,8 @@ impl Default for ClientSettings {
             register_value: TON,
             deploy_value: TON * 8 / 10,
             status_interval_ms: 15_000,
+            outdated_grace_ms: 60_000,
+            park_ms: 30_000,
             accept_exit_risk: false,
         }
     }
@@ -126,6 +132,8 @@ pub enum ClientEvent {
     },
     /// The batch with this number is durable.
     Saved(u64),
+    /// Whether the operator gives this client up: running requests end, deposits are asked back, no new ones are made.
+    SetClosed(bool),
     /// Take no new requests, finish what runs.
     Drain,
 }
@@ -184,6 +192,13 @@ pub enum ClientEffect {
         /// Our contract.
         address: Address,
     },
+    /// Poll them no more.
+    Unwatch {
+        /// The proxy contract it belonged to.
+        proxy_sc: Address,
+    },
+    /// Read the root contract now: a proxy knows more of it than we do.
+    ReadRoot,
     /// Write a batch durably, then report [`ClientEvent::Saved`].
     Save {
         /// Number of the batch.

@@ -206,14 +206,16 @@ impl ProxyCore {
             self.fx.push(ProxyEffect::Alarm(text));
         }
         let mut broken = None;
-        if let Some(a) = self.books.clients.get_mut(&run.client) {
+        let now = self.now;
+        // The accounts of the contract it began under, also when that takes no more work (11 #8).
+        if let Some(a) = self.client_at(run.contract, run.client) {
             a.reserved = a.reserved.saturating_sub(run.reserved);
             a.running = a.running.saturating_sub(1);
-            a.last_active_ms = self.now;
+            a.last_active_ms = now;
             broken = a.tracker.add(used).err();
         }
-        if let Some(a) = self.books.workers.get_mut(&run.worker) {
-            a.last_active_ms = self.now;
+        if let Some(a) = self.worker_at(run.contract, run.worker) {
+            a.last_active_ms = now;
             broken = a.tracker.add(used).err().or(broken);
         }
         if let Some(e) = broken {
@@ -230,11 +232,12 @@ impl ProxyCore {
             // Nothing was given away that has to be durable first.
             self.fx.extend(effects);
         } else {
-            self.touch_client(run.client);
-            self.touch_worker(run.worker);
+            self.touch_client_at(run.contract, run.client);
+            self.touch_worker_at(run.contract, run.worker);
             self.after_save(Held::Effects(effects));
         }
         let closed = Closed {
+            contract: run.contract,
             rid,
             used,
             client_link: run.client_link,
@@ -252,13 +255,13 @@ impl ProxyCore {
 
     pub(super) fn tell_payments(&mut self, c: Closed) {
         if self.links.contains_key(&c.worker_link) {
-            let status = self.worker_status(c.worker);
+            let status = self.worker_status(c.contract, c.worker);
             let owner = c.client.to_text(false, self.cfg.testnet);
             let data = proto::worker_request_payment(c.rid, &status, c.used.0, &owner);
             self.send(c.worker_link, data);
         }
         if self.links.contains_key(&c.client_link) {
-            let status = self.client_status(c.client);
+            let status = self.client_status(c.contract, c.client);
             let data = proto::client_request_payment(c.client_rid, &status, c.used.0);
             self.send(c.client_link, data);
         }

@@ -17,6 +17,8 @@ const HOP_SHARE: f64 = 0.95;
 
 /// A request on its way.
 pub struct Running {
+    /// Proxy contract whose accounts it is booked on.
+    pub(super) contract: Address,
     pub(super) client_link: LinkId,
     pub(super) client_version: i32,
     pub(super) client_rid: [u8; 32],
@@ -34,6 +36,7 @@ pub struct Running {
 
 /// What remains of a request after its books are closed.
 pub struct Closed {
+    pub(super) contract: Address,
     pub(super) rid: [u8; 32],
     pub(super) used: AdjustedTokens,
     pub(super) client_link: LinkId,
@@ -59,6 +62,9 @@ impl ProxyCore {
         match proto::parse_client_packet(data) {
             Ok(Some(ClientPacket::Run(q))) => {
                 let rid = q.request_id;
+                if self.is_retired(link) {
+                    return self.turn_away(link, version, rid);
+                }
                 if let Err((code, text)) = self.admit(link, version, owner, q) {
                     self.reject(link, version, rid, code, &text);
                 }
@@ -181,7 +187,10 @@ impl ProxyCore {
             .iter()
             .filter_map(|(link, state)| match state {
                 LinkState::Worker(w)
-                    if w.phase == WorkerPhase::Ok && w.model == model && self.worker_allowed(w) =>
+                    if w.phase == WorkerPhase::Ok
+                        && w.leave_at_ms.is_none()
+                        && w.model == model
+                        && self.worker_allowed(w) =>
                 {
                     Some(Candidate {
                         id: link.0,
@@ -243,7 +252,7 @@ impl ProxyCore {
         let timeout_ms = ((q.timeout * 1000.0) as u64)
             .min(self.cfg.settings.max_timeout_ms)
             .max(1);
-        let signed_payment = self.worker_payment(worker);
+        let signed_payment = self.worker_payment(self.sc, worker);
         let data = proto::proxy_run_query(
             worker_version,
             proto::WorkerQuery {
@@ -258,6 +267,7 @@ impl ProxyCore {
         self.requests.insert(
             rid,
             Running {
+                contract: self.sc,
                 client_link: link,
                 client_version: version,
                 client_rid: q.request_id,
@@ -277,7 +287,14 @@ impl ProxyCore {
 
     /// Reports a failure of the proxy itself. To clients of version 1 and above a failure before the head is a
     /// complete HTTP answer, the only form the reference client survives (appendix A).
-    fn reject(&mut self, link: LinkId, version: i32, rid: [u8; 32], code: i32, text: &str) {
+    pub(super) fn reject(
+        &mut self,
+        link: LinkId,
+        version: i32,
+        rid: [u8; 32],
+        code: i32,
+        text: &str,
+    ) {
         let data = self.failure(version, rid, false, code, text, TokensUsed::default());
         self.send(link, data);
     }

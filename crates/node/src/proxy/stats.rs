@@ -73,6 +73,8 @@ pub fn stats(core: &ProxyCore) -> Value {
             "ready_for_withdraw": core.revenue.to_string(),
         },
         "root_contract_config": {"version": core.root.version, "price_per_token": price.0.to_string(), "worker_fee_per_token": core.root.worker_fee().0.to_string()},
+        "old_contracts": core.old_stats(),
+        "next_contract": core.founding_contract().map(|sc| sc.to_text(false, core.cfg.testnet)),
         "clients": clients,
         "workers": workers,
         "worker_connections": connections,
