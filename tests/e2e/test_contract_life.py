@@ -40,7 +40,8 @@ def move_and_settle(net, kill, say):
     )
     assert (waiting["clients_to_refund"], waiting["workers_to_pay"]) == (0, 0)
     state = net.proxy_state(before)
-    assert (state["state"], state["balance"]) == (1, 0)
+    # Revenue that is worth less than a message comes with the stake.
+    assert state["state"] == 1 and state["balance"] < TON // 100
     used = waiting["used_tokens"]
     reader = net.reader
     _, _, _, status, balance, _, charged, *_ = reader.run(client_old, "get_cocoon_client_data")
