@@ -29,6 +29,13 @@ impl ProxyCore {
         }
     }
 
+    /// The contracts with books, and the last transaction of each that is in them.
+    pub(super) fn cursors(&self) -> Vec<(Address, u64)> {
+        let old = self.old.iter().map(|(sc, o)| (*sc, o.cursor_lt));
+        let current = (!self.old.contains_key(&self.sc)).then_some((self.sc, self.cursor_lt));
+        old.chain(current).collect()
+    }
+
     /// The root configuration that one of our contracts was made from.
     pub(super) fn view_of(&self, sc: Address) -> &RootView {
         self.old.get(&sc).map_or(&self.root, |old| &old.root)

@@ -20,6 +20,7 @@ use crate::peers::{Door, ListenConfig, Peers};
 use crate::settlement::Settlement;
 use crate::store::RoleStore;
 use crate::wallet::{Condition, Outgoing};
+use crate::watch::{BATCH, check_page};
 
 const CLIENTS: usize = 0;
 const WORKERS: usize = 1;
@@ -129,11 +130,13 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         entropy: rand::random(),
         settings: o.settings,
     };
-    let core = ProxyCore::new(cfg, root.clone(), records, clock.now_ms()).map_err(|e| match e {
-        BooksError::Abi(e) => o.settlement.bad_root(e.to_string()),
-        other => NodeError::Config(other.to_string()),
-    })?;
+    let mut core =
+        ProxyCore::new(cfg, root.clone(), records, clock.now_ms()).map_err(|e| match e {
+            BooksError::Abi(e) => o.settlement.bad_root(e.to_string()),
+            other => NodeError::Config(other.to_string()),
+        })?;
     let contract = core.contract();
+    let first = catch_up(&o.settlement, &mut core, &clock).await?;
     let (saves, saved) = spawn_writer(store);
     let (peers, links) = Peers::new();
     let (commands, command_queue) = mpsc::channel(16);
@@ -164,8 +167,10 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         tasks: Vec::new(),
         stopped: stopped_tx,
     };
-    driver.watch(contract, driver.core.cursor_lt());
-    tokio::spawn(driver.run(o.timing.tick));
+    for (contract, after_lt) in driver.core.cursors() {
+        driver.watch(contract, after_lt);
+    }
+    tokio::spawn(driver.run(o.timing.tick, first));
     let handle = ProxyHandle {
         contract,
         commands,
@@ -183,6 +188,35 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         }
     }
     Ok(handle)
+}
+
+/// Reads what the chain shows of the contracts before anything is saved or sent. A store that was put back is found out
+/// here: its first state commit would make the newest copy look like a foreign one.
+async fn catch_up(
+    settlement: &Settlement,
+    core: &mut ProxyCore,
+    clock: &Clock,
+) -> Result<Vec<ProxyEffect>, NodeError> {
+    let mut effects = core.take_effects();
+    let Some(chain) = settlement.chain() else {
+        return Ok(effects);
+    };
+    for (contract, mut cursor) in core.cursors() {
+        let head = chain.account(&contract).await?.last_lt;
+        while cursor < head {
+            let page = chain.transactions(&contract, cursor, BATCH).await?;
+            check_page(&page, &contract, cursor)?;
+            let Some(last) = page.last() else { break };
+            cursor = last.lt;
+            for effect in core.handle(clock.now_ms(), ProxyEvent::Transactions(page)) {
+                match effect {
+                    ProxyEffect::Halt(reason) => return Err(NodeError::Stopped(reason)),
+                    other => effects.push(other),
+                }
+            }
+        }
+    }
+    Ok(effects)
 }
 
 /// What the watchers report.
@@ -220,10 +254,9 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, tick: Duration) {
+    async fn run(mut self, tick: Duration, first: Vec<ProxyEffect>) {
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let first = self.core.take_effects();
         let mut end = self.apply(first);
         while end.is_none() {
             let event = tokio::select! {
