@@ -60,6 +60,7 @@ pub fn stats(core: &ProxyCore) -> Value {
                 "running_queries": w.running,
                 "max_queries": w.limit,
                 "enabled": w.enabled,
+                "listed": core.worker_allowed(w),
                 "protocol_version": w.version,
             })),
             _ => None,
