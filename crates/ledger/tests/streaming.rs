@@ -141,7 +141,8 @@ fn a_break_bills_what_was_delivered() {
 #[test]
 fn a_break_after_the_usage_bills_the_usage() {
     let text = "data: {\"choices\":[{\"text\":\"a\"}]}\n\n";
-    let usage = |n: u64| format!("data: {{\"usage\":{{\"completion_tokens\":{n}}},\"choices\":[]}}\n\n");
+    let usage =
+        |n: u64| format!("data: {{\"usage\":{{\"completion_tokens\":{n}}},\"choices\":[]}}\n\n");
     let at_break = |body: &str| run(body).1.usage_at_break().completion;
     assert_eq!(at_break(&[&text.repeat(2), &usage(1) as &str].concat()), 1);
     // Pieces after a report are not in it.
