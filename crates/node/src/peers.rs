@@ -27,6 +27,7 @@ use self::doors::Trusted;
 pub use self::doors::{Door, DoorError, Way};
 pub use self::identity::{ATTESTED_AGE, IdentityCell};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
+use crate::metrics::{Direction, DoorCounts, Verdict};
 
 /// Handshakes at a time on one port: each may cost a few signatures and some memory.
 pub const MAX_HANDSHAKES: usize = 256;
@@ -52,6 +53,7 @@ struct Inner {
     links: Mutex<HashMap<LinkId, (usize, PeerHandle)>>,
     next: AtomicU64,
     events: mpsc::Sender<Tagged>,
+    doors: DoorCounts,
 }
 
 /// How to be a server.
@@ -80,6 +82,7 @@ impl Peers {
             links: Mutex::new(HashMap::new()),
             next: AtomicU64::new(1),
             events,
+            doors: DoorCounts::default(),
         };
         (
             Peers {
@@ -95,6 +98,27 @@ impl Peers {
             .links
             .lock()
             .unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How attempts to set up connections ended.
+    pub fn doors(&self) -> &DoorCounts {
+        &self.inner.doors
+    }
+
+    fn counted<T>(
+        &self,
+        direction: Direction,
+        address: SocketAddr,
+        result: Result<(T, PeerInfo), DoorError>,
+    ) -> Result<(T, PeerInfo), DoorError> {
+        let verdict = match &result {
+            Ok((_, peer)) if peer.fake => Verdict::AcceptedFake,
+            Ok(_) => Verdict::Accepted,
+            Err(e) => e.verdict(),
+        };
+        self.inner.doors.count(direction, verdict);
+        let address = Some(address);
+        result.map(|(stream, peer)| (stream, PeerInfo { address, ..peer }))
     }
 
     /// Open links.
@@ -222,7 +246,8 @@ impl Peers {
             let (peers, cfg) = (self.clone(), cfg.clone());
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                match cfg.door.open(stream).await {
+                let opened = cfg.door.open(stream).await;
+                match peers.counted(Direction::Inbound, from, opened) {
                     Ok((stream, peer)) => {
                         drop(slot);
                         peers
@@ -290,7 +315,8 @@ impl Peers {
     }
 
     async fn dial_one(&self, target: SocketAddr, cfg: &DialConfig) -> Result<(), DoorError> {
-        let (stream, peer) = cfg.way.go(target).await?;
+        let gone = cfg.way.go(target).await;
+        let (stream, peer) = self.counted(Direction::Outbound, target, gone)?;
         self.run_trusted(stream, Role::Dialler, cfg.port, peer)
             .await;
         Ok(())
