@@ -1,6 +1,7 @@
 //! Requests of callers on their way through a proxy (protocol.md 3.6, 8.2), with a deadline of their own and a second
 //! try before the first byte.
 
+use cocoon_ledger::TokensUsed;
 use cocoon_tl::from_boxed;
 use cocoon_wire::codes;
 use cocoon_wire::msg::http;
@@ -11,6 +12,7 @@ use super::links::no_proxy;
 use super::types::{ClientEffect, HttpOut, NewRequest};
 use crate::api_error::ApiError;
 use crate::link::{LinkEffect, LinkId};
+use crate::metrics::Outcome;
 use crate::proto::{self, Answer, AnswerKind, RunQuery};
 
 /// Share of the caller's time that the proxy gets (protocol.md 6.7).
@@ -42,32 +44,27 @@ impl ClientCore {
                 "shutting_down",
                 "the client is stopping and takes no new requests",
             );
-            return self.fx.push(ClientEffect::Http(id, HttpOut::Fail(e)));
+            return self.refuse(id, e);
         }
         let link = match self.best_link(None) {
             None if self.is_moving() => Some(NO_LINK),
             link => link,
         };
         let Some(link) = link else {
-            return self
-                .fx
-                .push(ClientEffect::Http(id, HttpOut::Fail(no_proxy())));
+            return self.refuse(id, no_proxy());
         };
         if self.closed {
-            return self.fx.push(ClientEffect::Http(
-                id,
-                HttpOut::Fail(super::closing::closed()),
-            ));
+            return self.refuse(id, super::closing::closed());
         }
         if let Some(reason) = self.unpaid(link) {
-            return self
-                .fx
-                .push(ClientEffect::Http(id, HttpOut::Fail(refused(&reason))));
+            return self.refuse(id, refused(&reason));
         }
         let deadline_ms = self
             .now
             .saturating_add(request.timeout_ms)
             .saturating_add(GRACE_MS);
+        self.meter
+            .begin(self.now, id, id, None, request.query.len());
         let run = Running {
             request,
             link,
@@ -83,6 +80,12 @@ impl ClientCore {
         } else {
             self.send_request(id, link);
         }
+    }
+
+    fn refuse(&mut self, id: [u8; 32], error: ApiError) {
+        let outcome = Outcome::of_api(error.status, &error.code);
+        self.meter.refuse(self.now, outcome);
+        self.fx.push(ClientEffect::Http(id, HttpOut::Fail(error)));
     }
 
     /// Why the proxy behind a link would be asked in vain: there is no deposit, and none will be made.
@@ -142,7 +145,7 @@ impl ClientCore {
         if run.link != link {
             return;
         }
-        let done = answer.fin.is_some();
+        let done = answer.fin.as_ref().map(|fin| fin.tokens);
         match answer.kind {
             AnswerKind::Error { code, .. }
                 if code == codes::NOTREADY && !run.head_sent && left_behind =>
@@ -162,10 +165,13 @@ impl ClientCore {
                 };
                 // The new contract has no deposit yet, or no worker has followed: soon it will.
                 let waits = run.patience_until.is_none_or(|t| self.now < t);
-                if done && moving && waits && matches!(response.status_code, 402 | 503) {
+                if done.is_some() && moving && waits && matches!(response.status_code, 402 | 503) {
                     return self.park(id);
                 }
                 run.head_sent = true;
+                if response.status_code >= 400 {
+                    self.meter.error_head(&id);
+                }
                 let (start, now) = (run.started_ms as f64 / 1000.0, self.now as f64 / 1000.0);
                 let mut headers: Vec<(String, String)> = response
                     .headers
@@ -188,17 +194,23 @@ impl ClientCore {
         }
     }
 
-    fn body(&mut self, id: [u8; 32], data: Vec<u8>, done: bool) {
+    /// Passes a piece of body on; `done` with the last one, and what the request cost.
+    fn body(&mut self, id: [u8; 32], data: Vec<u8>, done: Option<TokensUsed>) {
+        self.meter.body(self.now, &id, data.len());
         if !data.is_empty() {
             self.fx.push(ClientEffect::Http(id, HttpOut::Body(data)));
         }
-        if done {
+        if let Some(tokens) = done {
+            self.meter.end(self.now, &id, Outcome::Success, &tokens);
             self.fx.push(ClientEffect::Http(id, HttpOut::End));
             self.forget(id);
         }
     }
 
     pub(super) fn fail(&mut self, id: [u8; 32], error: ApiError) {
+        let outcome = Outcome::of_api(error.status, &error.code);
+        self.meter
+            .end(self.now, &id, outcome, &TokensUsed::default());
         self.fx.push(ClientEffect::Http(id, HttpOut::Fail(error)));
         self.forget(id);
     }
@@ -223,6 +235,8 @@ impl ClientCore {
                 data: proto::client_cancel(id),
             }));
         }
+        self.meter
+            .end(self.now, &id, Outcome::Cancelled, &TokensUsed::default());
         self.forget(id);
     }
 

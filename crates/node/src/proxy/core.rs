@@ -18,6 +18,7 @@ use super::old::{OLD, OldContract, params_text};
 use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
 use crate::link::{LinkEffect, LinkEvent, LinkId};
+use crate::metrics::Meter;
 use crate::root::RootView;
 use crate::store::Change;
 
@@ -84,6 +85,7 @@ pub struct ProxyCore {
     pub(super) withdraw: Option<super::accounts::Pending>,
     pub(super) now: u64,
     pub(super) fx: Vec<ProxyEffect>,
+    pub(super) meter: Meter<[u8; 32]>,
     /// By proxy contract and owner.
     pub(super) dirty_clients: BTreeSet<(Address, Address)>,
     pub(super) dirty_workers: BTreeSet<(Address, Address)>,

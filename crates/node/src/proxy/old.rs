@@ -131,6 +131,8 @@ pub(super) fn frozen(address: Address, version: u32, params: Params) -> RootView
         worker_hashes: Default::default(),
         model_hashes: Default::default(),
         proxies: Vec::new(),
+        last_proxy_seqno: 0,
+        owner: None,
     }
 }
 
@@ -348,7 +350,7 @@ impl ProxyCore {
         for step in steps {
             match step {
                 Step::Refund(owner, to, total) => {
-                    self.submit(
+                    self.submit_to(
                         sc,
                         true,
                         owner,
@@ -361,7 +363,7 @@ impl ProxyCore {
                 Step::LastPayout(owner, to, total) => {
                     // A worker deploys its contract with its first payout only: this may be it.
                     let init = self.worker_init(sc, owner);
-                    self.submit(
+                    self.submit_to(
                         sc,
                         false,
                         owner,

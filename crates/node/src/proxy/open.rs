@@ -12,6 +12,7 @@ use super::accounts::{
 use super::core::{BooksError, Phase, ProxyCore};
 use super::old::{OLD, OldContract, params_of};
 use super::types::{ProxyConfig, ProxyEffect};
+use crate::metrics::Meter;
 use crate::root::RootView;
 
 impl ProxyCore {
@@ -165,6 +166,7 @@ impl ProxyCore {
             withdraw: None,
             now: now_ms,
             fx,
+            meter: Meter::default(),
             dirty_clients: BTreeSet::new(),
             dirty_workers: BTreeSet::new(),
             dirty_old: BTreeSet::new(),

@@ -6,8 +6,10 @@ mod driver;
 mod links;
 mod moving;
 mod onchain;
+mod operate;
 mod payments;
 mod requests;
+mod stats;
 mod types;
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub fn root(params_version: u32) -> RootView {
         worker_hashes: BTreeSet::new(),
         model_hashes: BTreeSet::new(),
         proxies: Vec::new(),
+        last_proxy_seqno: 0,
+        owner: None,
     }
 }
 
