@@ -1,6 +1,7 @@
 //! The roles: client, proxy and worker, each a pure core with a thin driver.
 
 pub mod api_error;
+pub mod claims;
 pub mod client;
 pub mod common;
 pub mod link;

@@ -4,6 +4,7 @@
 //! happens on them arrives in one queue, tagged with the port it belongs to.
 
 mod doors;
+pub mod loopback;
 #[cfg(test)]
 mod tests;
 
@@ -13,25 +14,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cocoon_attest::gate::{Gate, GateLimits, Permit, Setup, site};
 use cocoon_attest::identity::CertificateMode;
-use cocoon_attest::{TlsIdentity, unix_now};
+use cocoon_attest::{ClaimsProfile, TlsIdentity, unix_now};
 use cocoon_wire::QueryFailure;
 use cocoon_wire::driver::{self, ConnConfig, PeerEvent, PeerHandle, Role};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use self::doors::Trusted;
 pub use self::doors::{Door, DoorError, Way};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
 
-/// Handshakes at a time on one port: each may cost a few signatures and some memory.
-pub const MAX_HANDSHAKES: usize = 256;
-/// Links of one node at a time.
-pub const MAX_LINKS: usize = 4096;
+/// Who may come in. A handshake costs a few signatures and up to some 100 KiB; when there are more than 256 at once the
+/// oldest makes room, so that silent strangers push out one another. A site (an IPv4 address, a /64 of IPv6) gets a
+/// quarter of either: the workers behind one router of a data centre.
+pub const LIMITS: GateLimits = GateLimits {
+    connections: 4_096,
+    setups: 256,
+    connections_per_address: 1_024,
+    setups_per_address: 64,
+};
 /// First and last pause between attempts (protocol.md appendix A).
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// A connection that lived this long was a success: the next attempt starts without a pause.
@@ -52,6 +59,7 @@ struct Inner {
     links: Mutex<HashMap<LinkId, (usize, PeerHandle)>>,
     next: AtomicU64,
     events: mpsc::Sender<Tagged>,
+    gate: Arc<Gate>,
 }
 
 /// A TLS identity that renews itself before its certificate ends.
@@ -101,6 +109,8 @@ pub struct ListenConfig {
     pub port: usize,
     /// How peers come in.
     pub door: Door,
+    /// Claims of direct links; `None` makes and wants none.
+    pub claims: Option<Arc<ClaimsProfile>>,
 }
 
 /// How to be a client.
@@ -109,6 +119,8 @@ pub struct DialConfig {
     pub port: usize,
     /// How servers are reached.
     pub way: Way,
+    /// Claims of direct links; `None` makes and wants none.
+    pub claims: Option<Arc<ClaimsProfile>>,
     /// Connections to keep.
     pub connections: usize,
 }
@@ -116,11 +128,17 @@ pub struct DialConfig {
 impl Peers {
     /// A runtime without links, and the queue of their events.
     pub fn new() -> (Self, mpsc::Receiver<Tagged>) {
+        Self::with_limits(LIMITS)
+    }
+
+    /// The same with other limits.
+    pub fn with_limits(limits: GateLimits) -> (Self, mpsc::Receiver<Tagged>) {
         let (events, queue) = mpsc::channel(1024);
         let inner = Inner {
             links: Mutex::new(HashMap::new()),
             next: AtomicU64::new(1),
             events,
+            gate: Gate::new(limits),
         };
         (
             Peers {
@@ -242,12 +260,8 @@ impl Peers {
 
     /// Accepts peers on a port until the task is aborted.
     pub async fn listen(self, listener: TcpListener, cfg: ListenConfig) {
-        let slots = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let cfg = Arc::new(cfg);
         loop {
-            let Ok(slot) = slots.clone().acquire_owned().await else {
-                return;
-            };
             let (stream, from) = match listener.accept().await {
                 Ok(x) => x,
                 Err(e) => {
@@ -256,16 +270,20 @@ impl Peers {
                     continue;
                 }
             };
-            if self.count() >= MAX_LINKS {
-                debug!("{from}: refused, {MAX_LINKS} links are open");
-                continue;
-            }
+            // Behind a router everybody comes from this machine.
+            let stranger = cfg.door.is_direct().then(|| site(from.ip()));
+            let setup = match self.inner.gate.admit(stranger) {
+                Ok(setup) => setup,
+                Err(full) => {
+                    debug!("{from}: refused: {full}");
+                    continue;
+                }
+            };
             let (peers, cfg) = (self.clone(), cfg.clone());
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                match cfg.door.open(stream).await {
-                    Ok((stream, peer)) => {
-                        drop(slot);
+                match peers.welcome(stream, &cfg, setup).await {
+                    Ok((stream, peer, _permit)) => {
                         peers
                             .run_trusted(stream, Role::Acceptor, cfg.port, peer)
                             .await;
@@ -274,6 +292,20 @@ impl Peers {
                 }
             });
         }
+    }
+
+    /// From a connection to a trusted stream, unless younger ones need the room.
+    async fn welcome(
+        &self,
+        stream: TcpStream,
+        cfg: &ListenConfig,
+        setup: Setup,
+    ) -> Result<(Trusted, PeerInfo, Permit), DoorError> {
+        let (stream, peer) = tokio::select! {
+            opened = cfg.door.open(stream, cfg.claims.as_deref()) => opened?,
+            () = setup.evicted() => return Err(DoorError::Evicted),
+        };
+        Ok((stream, peer, setup.establish()?))
     }
 
     /// Keeps connections to targets, chosen at random among those not in use, until the task is aborted.
@@ -331,7 +363,7 @@ impl Peers {
     }
 
     async fn dial_one(&self, target: SocketAddr, cfg: &DialConfig) -> Result<(), DoorError> {
-        let (stream, peer) = cfg.way.go(target).await?;
+        let (stream, peer) = cfg.way.go(target, cfg.claims.as_deref()).await?;
         self.run_trusted(stream, Role::Dialler, cfg.port, peer)
             .await;
         Ok(())

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cocoon_attest::Policy;
+use cocoon_node::claims::ClaimsSettings;
 use cocoon_node::peers::Way;
 use cocoon_node::reference_json::FieldError;
 use cocoon_node::root::RootView;
@@ -231,6 +232,10 @@ impl Base {
             testnet: self.shared.testnet,
             check_hashes: self.shared.check_hashes,
             settle: self.settle,
+            claims: ClaimsSettings {
+                require: self.shared.require_claims,
+                ..ClaimsSettings::default()
+            },
             timing: Timing {
                 root_poll: ROOT_POLL,
                 account_poll: match self.settle {
@@ -292,6 +297,7 @@ impl Base {
             Some(router) => Ok(Way::Router {
                 router: router.to_owned(),
                 allow_fake: self.shared.is_test,
+                user: self.shared.router_uid,
             }),
             None => start::direct(mode, self.policy()?),
         }

@@ -151,6 +151,7 @@ pub async fn proxy(args: &ProxyArgs, global: &Global) -> Result<ExitCode> {
             } else {
                 Door::Router {
                     allow_fake: base.shared.is_test,
+                    user: base.shared.router_uid,
                 }
             };
             let listener = listen(ip, port, what)?;

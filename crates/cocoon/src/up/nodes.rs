@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cocoon_attest::Policy;
 use cocoon_attest::identity::CertificateMode;
+use cocoon_node::claims::ClaimsSettings;
 use cocoon_node::client::ClientHandle;
 use cocoon_node::proxy::{Entrance, ProxyHandle};
 use cocoon_node::wallet::WalletHandle;
@@ -60,6 +61,7 @@ impl Local<'_> {
             check_hashes: true,
             settle: self.settings.settle,
             timing: Timing::local(),
+            claims: ClaimsSettings::default(),
         }
     }
 

@@ -14,6 +14,7 @@ use super::core::{ClientCore, Contract, ProxyRecord};
 use super::exit::ExitCheck;
 use super::types::{ClientEffect, ModelOffer, WorkerOffer};
 use crate::api_error::ApiError;
+use crate::claims::check_payment_key;
 use crate::link::{AskError, LinkId, PeerInfo};
 use crate::payment;
 use crate::proto::{self, FromProxy, PaymentStatus};
@@ -38,6 +39,8 @@ pub(super) enum Question {
 #[derive(Debug)]
 pub(super) struct Link {
     pub proxy: Option<Address>,
+    /// The payment key that the proxy proved in its claims.
+    pub claimed_key: Option<[u8; 32]>,
     pub version: i32,
     pub ready: bool,
     pub questions: BTreeMap<u64, Question>,
@@ -78,6 +81,7 @@ impl ClientCore {
         };
         let ticket = self.ask(link, to_boxed(&connect), CONNECT_MS);
         let mut l = new_link();
+        l.claimed_key = peer.claims.as_deref().and_then(|claims| claims.payment_key);
         l.questions.insert(ticket, Question::Connect);
         self.links.insert(link, l);
     }
@@ -142,6 +146,8 @@ impl ClientCore {
                 "the proxy chose protocol version {version}, 0 to {MAX_VERSION} were possible"
             ));
         }
+        let claimed = self.links.get(&link).and_then(|l| l.claimed_key);
+        check_payment_key(claimed, &m.params.proxy_public_key)?;
         let sc = self.check_proxy(&m.params)?;
         let client_sc = self.parse_contract(&m.client_sc_address, "client")?;
         let expected = self
@@ -412,6 +418,7 @@ impl ClientCore {
 fn new_link() -> Link {
     Link {
         proxy: None,
+        claimed_key: None,
         version: 0,
         ready: false,
         questions: BTreeMap::new(),
