@@ -36,6 +36,7 @@ pub mod claims;
 pub mod evidence;
 pub mod frame;
 pub mod gate;
+pub mod guest;
 pub mod hybrid_kem;
 pub mod identity;
 pub mod image;

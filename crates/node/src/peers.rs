@@ -29,6 +29,7 @@ use tracing::{debug, info, warn};
 use self::doors::Trusted;
 pub use self::doors::{Door, DoorError, Way};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
+use crate::metrics::{Direction, DoorCounts, Verdict};
 
 /// Who may come in. A handshake costs a few signatures and up to some 100 KiB; when there are more than 256 at once the
 /// oldest makes room, so that silent strangers push out one another. A site (an IPv4 address, a /64 of IPv6) gets a
@@ -60,6 +61,7 @@ struct Inner {
     next: AtomicU64,
     events: mpsc::Sender<Tagged>,
     gate: Arc<Gate>,
+    doors: DoorCounts,
 }
 
 /// A TLS identity that renews itself before its certificate ends.
@@ -139,6 +141,7 @@ impl Peers {
             next: AtomicU64::new(1),
             events,
             gate: Gate::new(limits),
+            doors: DoorCounts::default(),
         };
         (
             Peers {
@@ -154,6 +157,27 @@ impl Peers {
             .links
             .lock()
             .unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How attempts to set up connections ended.
+    pub fn doors(&self) -> &DoorCounts {
+        &self.inner.doors
+    }
+
+    fn counted<T>(
+        &self,
+        direction: Direction,
+        address: SocketAddr,
+        result: Result<(T, PeerInfo), DoorError>,
+    ) -> Result<(T, PeerInfo), DoorError> {
+        let verdict = match &result {
+            Ok((_, peer)) if peer.fake => Verdict::AcceptedFake,
+            Ok(_) => Verdict::Accepted,
+            Err(e) => e.verdict(),
+        };
+        self.inner.doors.count(direction, verdict);
+        let address = Some(address);
+        result.map(|(stream, peer)| (stream, PeerInfo { address, ..peer }))
     }
 
     /// Open links.
@@ -282,8 +306,9 @@ impl Peers {
             let (peers, cfg) = (self.clone(), cfg.clone());
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                match peers.welcome(stream, &cfg, setup).await {
-                    Ok((stream, peer, _permit)) => {
+                let opened = peers.welcome(stream, &cfg, setup).await;
+                match peers.counted(Direction::Inbound, from, opened) {
+                    Ok(((stream, _permit), peer)) => {
                         peers
                             .run_trusted(stream, Role::Acceptor, cfg.port, peer)
                             .await;
@@ -300,12 +325,12 @@ impl Peers {
         stream: TcpStream,
         cfg: &ListenConfig,
         setup: Setup,
-    ) -> Result<(Trusted, PeerInfo, Permit), DoorError> {
+    ) -> Result<((Trusted, Permit), PeerInfo), DoorError> {
         let (stream, peer) = tokio::select! {
             opened = cfg.door.open(stream, cfg.claims.as_deref()) => opened?,
             () = setup.evicted() => return Err(DoorError::Evicted),
         };
-        Ok((stream, peer, setup.establish()?))
+        Ok(((stream, setup.establish()?), peer))
     }
 
     /// Keeps connections to targets, chosen at random among those not in use, until the task is aborted.
@@ -363,7 +388,8 @@ impl Peers {
     }
 
     async fn dial_one(&self, target: SocketAddr, cfg: &DialConfig) -> Result<(), DoorError> {
-        let (stream, peer) = cfg.way.go(target, cfg.claims.as_deref()).await?;
+        let gone = cfg.way.go(target, cfg.claims.as_deref()).await;
+        let (stream, peer) = self.counted(Direction::Outbound, target, gone)?;
         self.run_trusted(stream, Role::Dialler, cfg.port, peer)
             .await;
         Ok(())

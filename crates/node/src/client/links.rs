@@ -38,9 +38,8 @@ pub(super) enum Question {
 /// A link to a proxy.
 #[derive(Debug)]
 pub(super) struct Link {
+    pub peer: PeerInfo,
     pub proxy: Option<Address>,
-    /// The payment key that the proxy proved in its claims.
-    pub claimed_key: Option<[u8; 32]>,
     pub version: i32,
     pub ready: bool,
     pub questions: BTreeMap<u64, Question>,
@@ -57,7 +56,7 @@ impl Link {
 impl ClientCore {
     pub(super) fn on_up(&mut self, link: LinkId, peer: &PeerInfo) {
         if self.cfg.check_hashes && !self.root.proxy_hashes.contains(&peer.image_hash) {
-            self.links.insert(link, new_link());
+            self.links.insert(link, new_link(peer));
             self.close(
                 link,
                 format!(
@@ -80,8 +79,7 @@ impl ClientCore {
             min_config_version: self.root.version as i32,
         };
         let ticket = self.ask(link, to_boxed(&connect), CONNECT_MS);
-        let mut l = new_link();
-        l.claimed_key = peer.claims.as_deref().and_then(|claims| claims.payment_key);
+        let mut l = new_link(peer);
         l.questions.insert(ticket, Question::Connect);
         self.links.insert(link, l);
     }
@@ -146,8 +144,11 @@ impl ClientCore {
                 "the proxy chose protocol version {version}, 0 to {MAX_VERSION} were possible"
             ));
         }
-        let claimed = self.links.get(&link).and_then(|l| l.claimed_key);
-        check_payment_key(claimed, &m.params.proxy_public_key)?;
+        let claimed = self.links.get(&link).and_then(|l| l.peer.claims.as_deref());
+        check_payment_key(
+            claimed.and_then(|claims| claims.payment_key),
+            &m.params.proxy_public_key,
+        )?;
         let sc = self.check_proxy(&m.params)?;
         let client_sc = self.parse_contract(&m.client_sc_address, "client")?;
         let expected = self
@@ -415,10 +416,10 @@ impl ClientCore {
     }
 }
 
-fn new_link() -> Link {
+fn new_link(peer: &PeerInfo) -> Link {
     Link {
+        peer: peer.clone(),
         proxy: None,
-        claimed_key: None,
         version: 0,
         ready: false,
         questions: BTreeMap::new(),
