@@ -52,7 +52,7 @@ impl Speaker {
             is_test: root.is_test(),
         };
         let root = RootContract {
-            workchain: root.address.workchain,
+            workchain: root.address.workchain.into(),
             hash: root.address.hash,
         };
         Ok(Speaker {

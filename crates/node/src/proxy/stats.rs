@@ -141,6 +141,7 @@ pub fn stats(core: &ProxyCore) -> Value {
                 "worker_queries_time_10m": w.recent.worker_time.sum(now_s),
                 "queries_success_10m": w.recent.success.sum(now_s),
                 "enabled": w.enabled,
+                "listed": core.worker_allowed(w),
                 "protocol_version": w.version,
             })),
             _ => None,
