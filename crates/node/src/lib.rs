@@ -3,6 +3,7 @@
 pub mod api_error;
 pub mod client;
 pub mod common;
+pub mod footprint;
 pub mod link;
 pub mod payment;
 pub mod peers;
