@@ -203,7 +203,9 @@ impl Sim {
             // Only a broken backend's answer has no name.
             return;
         };
-        let honest = self.plan.hostile.is_none_or(|r| r == Role::Client);
+        // A hostile client may have asked what another one had asked.
+        let asked = !self.is_hostile(self.index(Role::Client, client));
+        let honest = asked && self.plan.hostile.is_none_or(|r| r == Role::Client);
         if run.client != Some(client) && honest {
             return self.fail(format!("call {call} gets the answer of another client"));
         }
@@ -211,7 +213,7 @@ impl Sim {
             return;
         };
         self.figures.answered += 1;
-        if !honest || self.is_hostile(self.index(Role::Client, client)) {
+        if !honest {
             return;
         }
         self.delivered[client] += cost;
