@@ -13,6 +13,8 @@ pub struct Footprint {
     pub waiting: usize,
     /// Accounts of clients, workers or proxies.
     pub accounts: usize,
+    /// Requests being measured.
+    pub measured: usize,
     /// Names of models remembered.
     pub names: usize,
 }

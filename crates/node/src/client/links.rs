@@ -37,6 +37,7 @@ pub(super) enum Question {
 /// A link to a proxy.
 #[derive(Debug)]
 pub(super) struct Link {
+    pub peer: PeerInfo,
     pub proxy: Option<Address>,
     pub version: i32,
     pub ready: bool,
@@ -54,7 +55,7 @@ impl Link {
 impl ClientCore {
     pub(super) fn on_up(&mut self, link: LinkId, peer: &PeerInfo) {
         if self.cfg.check_hashes && !self.root.proxy_hashes.contains(&peer.image_hash) {
-            self.links.insert(link, new_link());
+            self.links.insert(link, new_link(peer));
             self.close(
                 link,
                 format!(
@@ -77,7 +78,7 @@ impl ClientCore {
             min_config_version: self.root.version as i32,
         };
         let ticket = self.ask(link, to_boxed(&connect), CONNECT_MS);
-        let mut l = new_link();
+        let mut l = new_link(peer);
         l.questions.insert(ticket, Question::Connect);
         self.links.insert(link, l);
     }
@@ -409,8 +410,9 @@ impl ClientCore {
     }
 }
 
-fn new_link() -> Link {
+fn new_link(peer: &PeerInfo) -> Link {
     Link {
+        peer: peer.clone(),
         proxy: None,
         version: 0,
         ready: false,

@@ -19,6 +19,7 @@ use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
 use crate::footprint::Footprint;
 use crate::link::{LinkEffect, LinkEvent, LinkId};
+use crate::metrics::Meter;
 use crate::root::RootView;
 use crate::store::Change;
 
@@ -75,6 +76,7 @@ pub struct ProxyCore {
     pub(super) withdraw: Option<super::accounts::Pending>,
     pub(super) now: u64,
     pub(super) fx: Vec<ProxyEffect>,
+    pub(super) meter: Meter<[u8; 32]>,
     dirty_clients: BTreeSet<Address>,
     dirty_workers: BTreeSet<Address>,
     dirty_meta: bool,
@@ -187,6 +189,7 @@ impl ProxyCore {
             withdraw: None,
             now: now_ms,
             fx: Vec::new(),
+            meter: Meter::default(),
             dirty_clients: BTreeSet::new(),
             dirty_workers: BTreeSet::new(),
             dirty_meta: true,
@@ -230,6 +233,7 @@ impl ProxyCore {
             questions: 0,
             waiting: self.held.len(),
             accounts: self.books.clients.len() + self.books.workers.len(),
+            measured: self.meter.live(),
             names: self.models_seen.len(),
         }
     }

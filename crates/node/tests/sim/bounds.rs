@@ -44,6 +44,7 @@ impl Sim {
                 ("requests", f.requests, requests),
                 ("questions", f.questions, questions),
                 ("waiting", f.waiting, waiting),
+                ("measured requests", f.measured, f.requests),
                 ("accounts", f.accounts, accounts),
                 ("names", f.names, names),
             ];
