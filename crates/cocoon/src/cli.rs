@@ -1,5 +1,6 @@
 //! The command line: every command, flag and example.
 
+mod collateral;
 mod nodes;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+pub use collateral::{CollateralCommand, FetchArgs, LookArgs};
 pub use nodes::{ChainArgs, ClientArgs, NodeArgs, ProxyArgs, WorkerArgs};
 
 const TOP_EXAMPLES: &str = "\
@@ -457,6 +459,9 @@ pub enum AttestCommand {
     /// Compute what evidence should say
     #[command(subcommand)]
     Measure(MeasureCommand),
+    /// What Intel and AMD publish about their platforms: fetch it ahead of time, list it, check it
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
 }
 
 /// What can be measured.

@@ -7,6 +7,7 @@
 
 use std::net::Ipv4Addr;
 
+use cocoon_collateral::CollateralConfig;
 use cocoon_node::reference_json::{FieldError, Object};
 use cocoon_ton::Address;
 use zeroize::Zeroizing;
@@ -46,8 +47,8 @@ pub struct Shared {
     pub chain: Option<String>,
     /// Ours: what direct peers must prove.
     pub attestation: Option<String>,
-    /// Ours: directory with Intel's collateral, without which no quote is believed.
-    pub collateral: Option<String>,
+    /// Ours: where Intel's collateral comes from, without which no quote is believed.
+    pub collateral: Option<CollateralConfig>,
     /// Ours: file with one policy on evidence.
     pub evidence_policy: Option<String>,
 }
@@ -196,9 +197,24 @@ fn shared(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
         check_hashes: o.bool(check)?.unwrap_or(false) || !is_test,
         chain: nonempty(o, "chain")?,
         attestation: nonempty(o, "attestation")?,
-        collateral: nonempty(o, "collateral")?,
+        collateral: collateral(o)?,
         evidence_policy: nonempty(o, "evidence_policy")?,
     })
+}
+
+/// A directory, or an object with a service. An empty text is none, as everywhere in these files.
+fn collateral(o: &mut Object) -> Result<Option<CollateralConfig>, FieldError> {
+    match o.value("collateral") {
+        None => Ok(None),
+        Some(serde_json::Value::String(text)) if text.is_empty() => Ok(None),
+        Some(value) => serde_json::from_value(value).map(Some).map_err(|_| {
+            o.refuse(
+                "collateral",
+                "a directory, or an object with directory, service, api_key_file, api_key_header, ca_file, allow_plain_http",
+                "something else",
+            )
+        }),
+    }
 }
 
 fn nonempty(o: &mut Object, name: &str) -> Result<Option<String>, FieldError> {

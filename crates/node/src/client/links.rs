@@ -38,6 +38,8 @@ pub(super) enum Question {
 #[derive(Debug)]
 pub(super) struct Link {
     pub proxy: Option<Address>,
+    /// Image hash of the proxy.
+    pub image: [u8; 32],
     pub version: i32,
     pub ready: bool,
     pub questions: BTreeMap<u64, Question>,
@@ -54,7 +56,7 @@ impl Link {
 impl ClientCore {
     pub(super) fn on_up(&mut self, link: LinkId, peer: &PeerInfo) {
         if self.cfg.check_hashes && !self.root.proxy_hashes.contains(&peer.image_hash) {
-            self.links.insert(link, new_link());
+            self.links.insert(link, new_link(peer));
             self.close(
                 link,
                 format!(
@@ -77,9 +79,25 @@ impl ClientCore {
             min_config_version: self.root.version as i32,
         };
         let ticket = self.ask(link, to_boxed(&connect), CONNECT_MS);
-        let mut l = new_link();
+        let mut l = new_link(peer);
         l.questions.insert(ticket, Question::Connect);
         self.links.insert(link, l);
+    }
+
+    /// Closes the links to proxies whose image is not on the root's list any longer.
+    pub(super) fn expel_unlisted(&mut self) {
+        if !self.cfg.check_hashes {
+            return;
+        }
+        let unlisted: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, l)| !self.root.proxy_hashes.contains(&l.image))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in unlisted {
+            self.close(link, "the proxy's image left the root contract's list");
+        }
     }
 
     pub(super) fn on_down(&mut self, link: LinkId) {
@@ -409,9 +427,10 @@ impl ClientCore {
     }
 }
 
-fn new_link() -> Link {
+fn new_link(peer: &PeerInfo) -> Link {
     Link {
         proxy: None,
+        image: peer.image_hash,
         version: 0,
         ready: false,
         questions: BTreeMap::new(),

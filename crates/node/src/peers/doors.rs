@@ -11,6 +11,7 @@ use cocoon_attest::{AttestError, Measurements, PeerIdentity, Policy, TlsStream};
 use tokio::net::TcpStream;
 
 use super::IdentityCell;
+use super::judge::Judge;
 use crate::link::PeerInfo;
 
 /// A TCP connect that takes longer will not be a good connection.
@@ -92,8 +93,8 @@ pub enum DoorError {
 
 /// A stream on which the protocol may run.
 pub enum Trusted {
-    /// RA-TLS of this process.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// RA-TLS of this process, with who judges the peer again.
+    Tls(Box<TlsStream<TcpStream>>, Judge),
     /// Plain, from a router of this machine.
     Plain(TcpStream),
 }
@@ -117,7 +118,8 @@ impl Door {
             } => {
                 let (tls, peer) =
                     cocoon_attest::accept(stream, &identity.get(), policy, *pow_difficulty).await?;
-                Ok((Trusted::Tls(Box::new(tls)), of_tls(peer)))
+                let judge = Judge::new(&peer, policy);
+                Ok((Trusted::Tls(Box::new(tls), judge), of_tls(peer)))
             }
             Door::Router { allow_fake } => {
                 let peer = of_frame(frame::read_frame(&mut stream).await?, *allow_fake)?;
@@ -147,7 +149,8 @@ impl Way {
                 let stream = connect(&target.to_string()).await?;
                 let (tls, peer) =
                     cocoon_attest::connect(stream, &identity.get(), policy, *max_pow).await?;
-                Ok((Trusted::Tls(Box::new(tls)), of_tls(peer)))
+                let judge = Judge::new(&peer, policy);
+                Ok((Trusted::Tls(Box::new(tls), judge), of_tls(peer)))
             }
             Way::Router { router, allow_fake } => {
                 let SocketAddr::V4(target) = target else {
