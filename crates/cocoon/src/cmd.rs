@@ -7,6 +7,7 @@ pub mod collateral;
 pub mod contracts;
 pub mod doctor;
 pub mod exit;
+mod guest;
 pub mod model;
 pub mod router;
 pub mod status;

@@ -26,7 +26,7 @@ const MAX_KEY_LEN: u64 = 4_096;
 /// assert!(fetched.service.is_some());
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Members")]
+#[serde(try_from = "Written", into = "Members")]
 pub struct CollateralConfig {
     /// Files that are read at the start, and where what is fetched is kept. Without it, it is kept in memory only.
     pub directory: Option<PathBuf>,
@@ -49,6 +49,8 @@ pub struct CollateralConfig {
 )]
 enum Written {
     Directory(PathBuf),
+    /// Would be taken for members without their names.
+    List(Vec<serde::de::IgnoredAny>),
     Members(Members),
 }
 
@@ -69,21 +71,24 @@ struct Members {
     allow_plain_http: bool,
 }
 
-impl From<Written> for CollateralConfig {
-    fn from(written: Written) -> Self {
+impl TryFrom<Written> for CollateralConfig {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
         match written {
-            Written::Directory(directory) => CollateralConfig {
+            Written::Directory(directory) => Ok(CollateralConfig {
                 directory: Some(directory),
                 ..CollateralConfig::default()
-            },
-            Written::Members(members) => CollateralConfig {
+            }),
+            Written::List(_) => Err("expected a directory, or an object; found a list"),
+            Written::Members(members) => Ok(CollateralConfig {
                 directory: members.directory,
                 service: members.service,
                 api_key_file: members.api_key_file,
                 api_key_header: members.api_key_header,
                 ca_file: members.ca_file,
                 allow_plain_http: members.allow_plain_http,
-            },
+            }),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct PeerInfo {
     pub public_key: [u8; 32],
     /// Image hash of attestation.md 4.4; 32 zero bytes without attestation.
     pub image_hash: [u8; 32],
+    /// Where the peer is, as far as this node knows: the dialled address, or the other end of the connection.
+    pub address: Option<std::net::SocketAddr>,
     /// The evidence is a fake quote, good for local networks only.
     pub fake: bool,
 }

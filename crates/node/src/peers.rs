@@ -4,6 +4,7 @@
 //! happens on them arrives in one queue, tagged with the port it belongs to.
 
 mod doors;
+mod identity;
 mod judge;
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cocoon_attest::identity::CertificateMode;
-use cocoon_attest::{TlsIdentity, unix_now};
 use cocoon_wire::QueryFailure;
 use cocoon_wire::driver::{self, ConnConfig, PeerEvent, PeerHandle, Role};
 use rand::Rng;
@@ -27,8 +26,10 @@ use tracing::{debug, info, warn};
 
 use self::doors::Trusted;
 pub use self::doors::{Door, DoorError, Way};
+pub use self::identity::{ATTESTED_AGE, IdentityCell};
 pub use self::judge::{Judge, REJUDGE_EVERY};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
+use crate::metrics::{Direction, DoorCounts, Verdict};
 
 /// Handshakes at a time on one port: each may cost a few signatures and some memory.
 pub const MAX_HANDSHAKES: usize = 256;
@@ -54,47 +55,7 @@ struct Inner {
     links: Mutex<HashMap<LinkId, (usize, PeerHandle)>>,
     next: AtomicU64,
     events: mpsc::Sender<Tagged>,
-}
-
-/// A TLS identity that renews itself before its certificate ends.
-#[derive(Clone)]
-pub struct IdentityCell {
-    current: Arc<Mutex<TlsIdentity>>,
-    mode: CertificateMode,
-}
-
-impl IdentityCell {
-    /// Starts with an identity; later ones are of the same kind.
-    pub fn new(identity: TlsIdentity) -> Self {
-        /// Body of the OID 1.3.6.1.4.1.12345.1, the quote extension.
-        const QUOTE_OID: [u8; 8] = [0x2b, 0x06, 0x01, 0x04, 0x01, 0xe0, 0x39, 0x01];
-        let quoted = identity
-            .certificate_der()
-            .windows(QUOTE_OID.len())
-            .any(|w| w == QUOTE_OID);
-        let mode = if quoted {
-            CertificateMode::FakeTdx
-        } else {
-            CertificateMode::None
-        };
-        IdentityCell {
-            current: Arc::new(Mutex::new(identity)),
-            mode,
-        }
-    }
-
-    /// The identity to use now.
-    pub fn get(&self) -> TlsIdentity {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = unix_now();
-        if current.needs_renewal(now) {
-            match TlsIdentity::generate(self.mode, now) {
-                Ok(fresh) => *current = fresh,
-                Err(e) => warn!("the TLS identity could not be renewed: {e}"),
-            }
-        }
-        current.clone()
-    }
+    doors: DoorCounts,
 }
 
 /// How to be a server.
@@ -123,6 +84,7 @@ impl Peers {
             links: Mutex::new(HashMap::new()),
             next: AtomicU64::new(1),
             events,
+            doors: DoorCounts::default(),
         };
         (
             Peers {
@@ -138,6 +100,27 @@ impl Peers {
             .links
             .lock()
             .unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How attempts to set up connections ended.
+    pub fn doors(&self) -> &DoorCounts {
+        &self.inner.doors
+    }
+
+    fn counted<T>(
+        &self,
+        direction: Direction,
+        address: SocketAddr,
+        result: Result<(T, PeerInfo), DoorError>,
+    ) -> Result<(T, PeerInfo), DoorError> {
+        let verdict = match &result {
+            Ok((_, peer)) if peer.fake => Verdict::AcceptedFake,
+            Ok(_) => Verdict::Accepted,
+            Err(e) => e.verdict(),
+        };
+        self.inner.doors.count(direction, verdict);
+        let address = Some(address);
+        result.map(|(stream, peer)| (stream, PeerInfo { address, ..peer }))
     }
 
     /// Open links.
@@ -294,7 +277,8 @@ impl Peers {
             let (peers, cfg) = (self.clone(), cfg.clone());
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                match cfg.door.open(stream).await {
+                let opened = cfg.door.open(stream).await;
+                match peers.counted(Direction::Inbound, from, opened) {
                     Ok((stream, peer)) => {
                         drop(slot);
                         peers
@@ -362,7 +346,8 @@ impl Peers {
     }
 
     async fn dial_one(&self, target: SocketAddr, cfg: &DialConfig) -> Result<(), DoorError> {
-        let (stream, peer) = cfg.way.go(target).await?;
+        let gone = cfg.way.go(target).await;
+        let (stream, peer) = self.counted(Direction::Outbound, target, gone)?;
         self.run_trusted(stream, Role::Dialler, cfg.port, peer)
             .await;
         Ok(())

@@ -37,9 +37,8 @@ pub(super) enum Question {
 /// A link to a proxy.
 #[derive(Debug)]
 pub(super) struct Link {
+    pub peer: PeerInfo,
     pub proxy: Option<Address>,
-    /// Image hash of the proxy.
-    pub image: [u8; 32],
     pub version: i32,
     pub ready: bool,
     pub questions: BTreeMap<u64, Question>,
@@ -92,7 +91,7 @@ impl ClientCore {
         let unlisted: Vec<LinkId> = self
             .links
             .iter()
-            .filter(|(_, l)| !self.root.proxy_hashes.contains(&l.image))
+            .filter(|(_, l)| !self.root.proxy_hashes.contains(&l.peer.image_hash))
             .map(|(link, _)| *link)
             .collect();
         for link in unlisted {
@@ -429,8 +428,8 @@ impl ClientCore {
 
 fn new_link(peer: &PeerInfo) -> Link {
     Link {
+        peer: peer.clone(),
         proxy: None,
-        image: peer.image_hash,
         version: 0,
         ready: false,
         questions: BTreeMap::new(),

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::IdentityCell;
 use super::judge::Judge;
 use crate::link::PeerInfo;
+use crate::metrics::Verdict;
 
 /// A TCP connect that takes longer will not be a good connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,6 +90,25 @@ pub enum DoorError {
     /// Fake evidence where it counts.
     #[error("the peer's evidence is fake, which only a test network accepts")]
     Fake,
+}
+
+impl DoorError {
+    /// For the counters of verdicts.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            DoorError::Connect { .. } | DoorError::NotIpv4(_) => Verdict::Unreachable,
+            DoorError::Router { .. } | DoorError::Frame(_) => Verdict::Router,
+            DoorError::Fake => Verdict::Refused,
+            DoorError::Attest(e) => match e {
+                AttestError::Timeout { .. }
+                | AttestError::Closed { .. }
+                | AttestError::Io { .. } => Verdict::Unreachable,
+                AttestError::Pow(_) => Verdict::ProofOfWork,
+                AttestError::RefusedByPeer { .. } => Verdict::RefusedByPeer,
+                _ => Verdict::Refused,
+            },
+        }
+    }
 }
 
 /// A stream on which the protocol may run.
@@ -188,6 +208,7 @@ fn of_tls(peer: PeerIdentity) -> PeerInfo {
     PeerInfo {
         public_key: peer.public_key,
         image_hash: peer.image_hash,
+        address: None,
         fake: peer.fake,
     }
 }
@@ -206,6 +227,7 @@ fn of_frame(frame: frame::PeerInfo, allow_fake: bool) -> Result<PeerInfo, DoorEr
     Ok(PeerInfo {
         public_key: frame.public_key,
         image_hash: frame.image_hash(),
+        address: None,
         fake,
     })
 }

@@ -11,10 +11,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::operate::Wish;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent, ProxySettings};
 use super::{BooksError, ProxyCore};
 use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, spawn_writer};
 use crate::link::LinkEvent;
+use crate::metrics::{Page, SaveTimer, trace};
+use crate::operate::{Done, NotDone};
 use crate::peers::{Door, ListenConfig, Peers};
 use crate::settlement::Settlement;
 use crate::store::RoleStore;
@@ -61,6 +64,9 @@ pub struct Entrance {
 
 enum Command {
     Stats(oneshot::Sender<serde_json::Value>),
+    Page(oneshot::Sender<Page>),
+    Spans(oneshot::Sender<trace::Taken>),
+    Operate(Wish, oneshot::Sender<Done>),
     Drain,
 }
 
@@ -79,12 +85,34 @@ impl ProxyHandle {
 
     /// Figures for status pages.
     pub async fn stats(&self) -> serde_json::Value {
+        self.ask(Command::Stats)
+            .await
+            .unwrap_or_else(|| serde_json::json!({"stopped": true}))
+    }
+
+    /// Metrics; none once it has stopped.
+    pub async fn page(&self) -> Page {
+        self.ask(Command::Page)
+            .await
+            .unwrap_or_else(|| Page::new("proxy"))
+    }
+
+    /// Requests that ended since the last call; the first call begins to collect.
+    pub async fn spans(&self) -> trace::Taken {
+        self.ask(Command::Spans).await.unwrap_or_default()
+    }
+
+    /// Does what the operator asks, or says why not.
+    pub async fn operate(&self, wish: Wish) -> Done {
+        self.ask(|reply| Command::Operate(wish, reply))
+            .await
+            .unwrap_or_else(|| Err(NotDone::Impossible("the proxy has stopped".into())))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (tx, rx) = oneshot::channel();
-        if self.commands.send(Command::Stats(tx)).await.is_err() {
-            return serde_json::json!({"stopped": true});
-        }
-        rx.await
-            .unwrap_or_else(|_| serde_json::json!({"stopped": true}))
+        self.commands.send(command(tx)).await.ok()?;
+        rx.await.ok()
     }
 
     /// Takes no new requests, finishes what runs, saves, and ends.
@@ -146,6 +174,7 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         links,
         saves: Some(saves),
         saved,
+        save_times: SaveTimer::default(),
         commands: command_queue,
         sent_tx,
         sent,
@@ -182,6 +211,7 @@ struct Driver {
     links: mpsc::Receiver<(usize, LinkEvent)>,
     saves: Option<SaveQueue>,
     saved: SaveReports,
+    save_times: SaveTimer,
     commands: mpsc::Receiver<Command>,
     sent_tx: mpsc::UnboundedSender<(u64, bool)>,
     sent: mpsc::UnboundedReceiver<(u64, bool)>,
@@ -211,7 +241,10 @@ impl Driver {
                     other => ProxyEvent::Link(other),
                 },
                 Some(result) = self.saved.recv() => match result {
-                    Ok(number) => ProxyEvent::Saved(number as u32),
+                    Ok(number) => {
+                        self.save_times.end();
+                        ProxyEvent::Saved(number as u32)
+                    }
                     Err(e) => {
                         end = Some(format!("saving failed: {e}"));
                         continue;
@@ -225,6 +258,20 @@ impl Driver {
                     Command::Drain => ProxyEvent::Drain,
                     Command::Stats(reply) => {
                         let _ = reply.send(super::stats::stats(&self.core));
+                        continue;
+                    }
+                    Command::Page(reply) => {
+                        let _ = reply.send(self.page());
+                        continue;
+                    }
+                    Command::Spans(reply) => {
+                        let _ = reply.send(self.core.meter.spans.take());
+                        continue;
+                    }
+                    Command::Operate(wish, reply) => {
+                        let (done, effects) = self.core.operate(self.clock.now_ms(), wish);
+                        let _ = reply.send(done);
+                        end = self.apply(effects);
                         continue;
                     }
                 },
@@ -245,6 +292,14 @@ impl Driver {
         let _ = self.stopped.send(Some(reason));
     }
 
+    fn page(&self) -> Page {
+        let mut page = Page::new("proxy");
+        super::stats::expose(&self.core, &mut page);
+        self.save_times.expose(&mut page);
+        self.peers.doors().expose(&mut page);
+        page
+    }
+
     /// Carries out effects; returns the reason if the proxy ends.
     fn apply(&mut self, effects: Vec<ProxyEffect>) -> Option<String> {
         let mut end = None;
@@ -252,6 +307,7 @@ impl Driver {
             match effect {
                 ProxyEffect::Link(e) => self.peers.apply(e),
                 ProxyEffect::Save { number, batch } => {
+                    self.save_times.begin();
                     if let Some(saves) = &self.saves {
                         let _ = saves.send((u64::from(number), batch));
                     }
