@@ -271,6 +271,7 @@ impl ClientCore {
                 self.close(link, "the root contract has new parameters");
             }
         }
+        self.expel_unlisted();
     }
 
     /// Whether a request sent now has somewhere to go, and a deposit to pay it from.

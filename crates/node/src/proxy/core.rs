@@ -323,11 +323,13 @@ impl ProxyCore {
                 self.fx.push(ProxyEffect::Alarm(text.clone()));
                 self.disabled = Some(text);
             }
-            return;
-        }
-        if root.version > self.root.version {
+            // The lists count all the same.
+            self.root.worker_hashes = root.worker_hashes;
+            self.root.model_hashes = root.model_hashes;
+        } else if root.version > self.root.version {
             self.root = root;
         }
+        self.expel_unlisted();
     }
 
     // ---- saving -------------------------------------------------------------------------------

@@ -27,6 +27,26 @@ impl ProxyCore {
                 && self.root.allows_model(&w.full_model))
     }
 
+    /// Closes the links of workers whose image is not on the root's list any longer. (One whose model left it gets no
+    /// more requests and stays, as in the reference.)
+    pub(super) fn expel_unlisted(&mut self) {
+        if !self.cfg.check_hashes {
+            return;
+        }
+        let unlisted: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, state)| match state {
+                LinkState::Worker(w) => !self.root.worker_hashes.contains(&w.peer.image_hash),
+                LinkState::Client(_) => false,
+            })
+            .map(|(link, _)| *link)
+            .collect();
+        for link in unlisted {
+            self.close(link, "the worker's image left the root contract's list");
+        }
+    }
+
     pub(super) fn worker_query(
         &mut self,
         link: LinkId,
