@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cocoon_attest::frame::{Endpoint, PeerInfo};
+use cocoon_attest::gate::{Full, Gate, Permit};
 use cocoon_attest::{AttestError, PeerIdentity, TlsStream};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -13,7 +14,6 @@ use tracing::{debug, info};
 
 use crate::certificate::Certificate;
 use crate::dial::DialError;
-use crate::gate::{Full, Gate, Permit};
 use crate::limits::Limits;
 use crate::metrics::{Counters, Gauge, add, count};
 use crate::policies::{Policies, PolicyBook};
@@ -212,11 +212,22 @@ impl Shared {
         mut changes: watch::Receiver<Arc<Policies>>,
     ) -> End {
         let recheck = async {
+            // New collateral and new demands on evidence are changes of the policy, too.
+            let subscribe = || self.policies.get(policy).and_then(|p| p.changes());
+            let mut evidence = subscribe();
             loop {
+                let judged_by = async {
+                    match &mut evidence {
+                        Some(evidence) => evidence.changed().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     changed = changes.changed() => if changed.is_err() { return End::Stopped },
+                    () = judged_by => {}
                     () = sleep(self.limits.recheck) => {}
                 }
+                evidence = subscribe();
                 if let Err(why) = self.policies.recheck(policy, peer) {
                     return End::Expelled(why);
                 }

@@ -9,12 +9,14 @@ mod gpu;
 mod pki;
 mod snp;
 mod tdx;
+mod web;
 mod tsm;
 
 pub use gpu::SoftGpu;
-pub use pki::{Key, Kind};
+pub use pki::{Key, Kind, pem};
 pub use snp::{SnpFields, SoftSnp};
 pub use tdx::{SoftTdx, TdFields};
+pub use web::SoftWeb;
 pub use tsm::{Fault, Machine, SoftKernel};
 
 /// Stands in the name of every root made here, and hence in every binary that contains this crate.

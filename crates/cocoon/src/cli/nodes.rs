@@ -15,7 +15,8 @@ Examples:
 
 The file is the reference's client-config.json (a JSON object): is_test, is_testnet, http_port, owner_address,
 root_contract_address, node_wallet_key, proxy_connections, connect_to_proxy_via, check_proxy_hashes, secret_string,
-http_access_hash; and of our own: chain, attestation, certificate, collateral, evidence_policy. See docs/nodes.md.";
+http_access_hash; and of our own: chain, attestation, certificate, collateral, evidence_policy, require_claims,
+router_uid. See docs/nodes.md.";
 
 const PROXY_EXAMPLES: &str = "\
 Examples:
@@ -25,7 +26,7 @@ Examples:
 The file is the reference's proxy-config.json (a JSON object): is_test, is_testnet, workers_rpc_port, client_rpc_port,
 http_port, owner_address, root_contract_address, machine_specific_private_key, node_wallet_key, db_path,
 check_worker_hashes, http_access_hash; and of our own: chain, attestation, certificate, collateral, evidence_policy,
-direct, listen, pow_difficulty. See docs/nodes.md.";
+require_claims, router_uid, direct, listen, pow_difficulty. See docs/nodes.md.";
 
 const WORKER_EXAMPLES: &str = "\
 Examples:
@@ -36,7 +37,7 @@ Examples:
 The file is the reference's worker-config.json (a JSON object): is_test, is_testnet, http_port, owner_address,
 root_contract_address, node_wallet_key, proxy_connections, connect_to_proxy_via, model_name, coefficient,
 forward_requests_to, max_active_requests, check_proxy_hashes, image_hash, http_access_hash; and of our own: chain,
-attestation, certificate, collateral, evidence_policy. See docs/nodes.md.";
+attestation, certificate, collateral, evidence_policy, require_claims, router_uid. See docs/nodes.md.";
 
 const CHAIN_EXAMPLES: &str = "\
 Examples:
@@ -66,6 +67,15 @@ pub struct NodeArgs {
     /// Address of the node's HTTP interface [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     pub http_listen: Option<Ipv4Addr>,
+    /// Directory of Intel's collateral: files, or what --collateral-service fetched
+    #[arg(long, value_name = "DIR")]
+    pub collateral: Option<PathBuf>,
+    /// Where collateral is fetched from: Intel's service (https://api.trustedservices.intel.com) or a PCCS
+    #[arg(long, value_name = "URL")]
+    pub collateral_service: Option<String>,
+    /// File with one policy on evidence for direct links; read again on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub evidence_policy: Option<PathBuf>,
     /// When the node goes to the chain: 'reference' as in the production network, or 'fast', within seconds [default: reference]
     #[arg(long, value_enum)]
     pub settle: Option<Settle>,

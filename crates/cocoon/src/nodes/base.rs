@@ -2,9 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use cocoon_attest::Policy;
+use cocoon_node::claims::ClaimsSettings;
 use cocoon_node::peers::{IdentityCell, Way};
 use cocoon_node::reference_json::FieldError;
 use cocoon_node::root::RootView;
@@ -114,6 +116,8 @@ pub struct Base {
     /// Where the HTTP interface listens.
     pub http_listen: Ipv4Addr,
     settle: Settle,
+    /// What verifies genuine evidence, if any is to be.
+    armed: OnceLock<evidence::Armed>,
 }
 
 /// What is known before anything is touched.
@@ -137,6 +141,14 @@ impl Plan {
         let shared = &mut self.shared;
         shared.check_hashes |= args.check_hashes;
         shared.http_port = args.http_port.unwrap_or(shared.http_port);
+        if args.collateral.is_some() || args.collateral_service.is_some() {
+            let config = shared.collateral.get_or_insert_default();
+            config.directory = args.collateral.clone().or(config.directory.take());
+            config.service = args.collateral_service.clone().or(config.service.take());
+        }
+        if let Some(path) = &args.evidence_policy {
+            shared.evidence_policy = Some(path.display().to_string());
+        }
         let source = match (&args.disable_ton, &args.chain, &shared.chain) {
             (Some(path), _, _) => Source::Static(path.clone()),
             (None, Some(text), _) => Source::parse(text, "--chain")?,
@@ -174,6 +186,7 @@ impl Plan {
             source,
             http_listen: args.http_listen.unwrap_or(Ipv4Addr::LOCALHOST),
             settle: args.settle.unwrap_or(Settle::Reference),
+            armed: OnceLock::new(),
         })
     }
 }
@@ -231,6 +244,10 @@ impl Base {
             testnet: self.shared.testnet,
             check_hashes: self.shared.check_hashes,
             settle: self.settle,
+            claims: ClaimsSettings {
+                require: self.shared.require_claims,
+                ..ClaimsSettings::default()
+            },
             timing: Timing {
                 root_poll: ROOT_POLL,
                 account_poll: match self.settle {
@@ -258,7 +275,27 @@ impl Base {
             Attestation::Fake => {
                 evidence::nothing_to_verify(&self.shared).map(|()| start::fake_policy())
             }
-            Attestation::Tdx => evidence::tdx_policy(&self.shared),
+            Attestation::Tdx => {
+                // One verifier and one store of collateral for all links of this process.
+                if let Some(armed) = self.armed.get() {
+                    return Ok(armed.policy.clone());
+                }
+                let armed = evidence::tdx_policy(&self.shared)?;
+                Ok(self.armed.get_or_init(|| armed).policy.clone())
+            }
+        }
+    }
+
+    /// Reads the demands on evidence again. Living peers that fail them lose their links at once.
+    pub fn reload(&self) {
+        let outcome = match self.armed.get() {
+            Some(armed) => armed.reload(&self.shared),
+            None => Ok(false),
+        };
+        match outcome {
+            Ok(true) => tracing::info!("collateral and demands on evidence were read again"),
+            Ok(false) => tracing::info!("nothing to read again: no evidence is verified here"),
+            Err(error) => tracing::warn!("nothing was changed: {error}"),
         }
     }
 
@@ -285,6 +322,7 @@ impl Base {
             Some(router) => Ok(Way::Router {
                 router: router.to_owned(),
                 allow_fake: self.shared.is_test,
+                user: self.shared.router_uid,
             }),
             None => Ok(start::direct(self.identity()?, self.policy()?)),
         }

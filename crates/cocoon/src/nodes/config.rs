@@ -1,12 +1,14 @@
 //! Configuration files of single nodes: the reference's JSON (protocol.md 9.1 and 9.2) and a few members of our own.
 //!
-//! Ours are `chain`, `attestation`, `certificate`, `collateral`, `evidence_policy`, and for a proxy `direct`, `listen`
-//! and `pow_difficulty`; the reference ignores what it does not know, so one file serves both. Where its defaults would lose money or serve nobody, ours differ:
+//! Ours are `chain`, `attestation`, `certificate`, `collateral`, `evidence_policy`, `require_claims`, `router_uid`, and for
+//! a proxy `direct`, `listen` and `pow_difficulty`; the reference ignores what it does not know, so one file serves both.
+//! Where its defaults would lose money or serve nobody, ours differ:
 //! a missing key or secret is made instead of being empty, a missing coefficient is 1000, a missing
 //! `proxy_connections` is 1.
 
 use std::net::Ipv4Addr;
 
+use cocoon_collateral::CollateralConfig;
 use cocoon_node::reference_json::{FieldError, Object};
 use cocoon_ton::Address;
 use zeroize::Zeroizing;
@@ -48,10 +50,14 @@ pub struct Shared {
     pub attestation: Option<String>,
     /// Ours: what our own certificate proves to direct peers.
     pub certificate: Option<String>,
-    /// Ours: directory with Intel's collateral, without which no quote is believed.
-    pub collateral: Option<String>,
+    /// Ours: where Intel's collateral comes from, without which no quote is believed.
+    pub collateral: Option<CollateralConfig>,
     /// Ours: file with one policy on evidence.
     pub evidence_policy: Option<String>,
+    /// Ours: the user id that the router runs as; nobody else on this machine is believed.
+    pub router_uid: Option<u32>,
+    /// Ours: refuse peers that make no signed claims, such as the reference and whoever is behind a router.
+    pub require_claims: bool,
 }
 
 impl Shared {
@@ -71,6 +77,8 @@ impl Shared {
             certificate: None,
             collateral: None,
             evidence_policy: None,
+            require_claims: false,
+            router_uid: None,
         }
     }
 }
@@ -200,9 +208,26 @@ fn shared(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
         chain: nonempty(o, "chain")?,
         attestation: nonempty(o, "attestation")?,
         certificate: nonempty(o, "certificate")?,
-        collateral: nonempty(o, "collateral")?,
+        collateral: collateral(o)?,
         evidence_policy: nonempty(o, "evidence_policy")?,
+        router_uid: o.unsigned("router_uid", u32::MAX)?,
+        require_claims: o.bool("require_claims")?.unwrap_or(false),
     })
+}
+
+/// A directory, or an object with a service. An empty text is none, as everywhere in these files.
+fn collateral(o: &mut Object) -> Result<Option<CollateralConfig>, FieldError> {
+    match o.value("collateral") {
+        None => Ok(None),
+        Some(serde_json::Value::String(text)) if text.is_empty() => Ok(None),
+        Some(value) => serde_json::from_value(value).map(Some).map_err(|_| {
+            o.refuse(
+                "collateral",
+                "a directory, or an object with directory, service, api_key_file, api_key_header, ca_file, allow_plain_http",
+                "something else",
+            )
+        }),
+    }
 }
 
 fn nonempty(o: &mut Object, name: &str) -> Result<Option<String>, FieldError> {

@@ -14,6 +14,7 @@ use super::core::{ClientCore, Contract, ProxyRecord};
 use super::exit::ExitCheck;
 use super::types::{ClientEffect, ModelOffer, WorkerOffer};
 use crate::api_error::ApiError;
+use crate::claims::check_payment_key;
 use crate::link::{AskError, LinkId, PeerInfo};
 use crate::payment;
 use crate::proto::{self, FromProxy, PaymentStatus};
@@ -89,6 +90,22 @@ impl ClientCore {
         self.links.insert(link, l);
     }
 
+    /// Closes the links to proxies whose image is not on the root's list any longer.
+    pub(super) fn expel_unlisted(&mut self) {
+        if !self.cfg.check_hashes {
+            return;
+        }
+        let unlisted: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, l)| !self.root.proxy_hashes.contains(&l.peer.image_hash))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in unlisted {
+            self.close(link, "the proxy's image left the root contract's list");
+        }
+    }
+
     pub(super) fn on_down(&mut self, link: LinkId) {
         if self.links.remove(&link).is_some() {
             let lost: Vec<u64> = self
@@ -149,6 +166,11 @@ impl ClientCore {
                 "the proxy chose protocol version {version}, 0 to {MAX_VERSION} were possible"
             ));
         }
+        let claimed = self.links.get(&link).and_then(|l| l.peer.claims.as_deref());
+        check_payment_key(
+            claimed.and_then(|claims| claims.payment_key),
+            &m.params.proxy_public_key,
+        )?;
         let sc = self.check_proxy(&m.params)?;
         let client_sc = self.parse_contract(&m.client_sc_address, "client")?;
         let expected = self

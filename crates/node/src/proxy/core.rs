@@ -17,6 +17,7 @@ use super::moving::Founding;
 use super::old::{OLD, OldContract, params_text};
 use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
+use crate::footprint::Footprint;
 use crate::link::{LinkEffect, LinkEvent, LinkId};
 use crate::metrics::Meter;
 use crate::root::RootView;
@@ -143,6 +144,19 @@ impl ProxyCore {
         &self.books
     }
 
+    /// How much is held in memory.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            links: self.links.len(),
+            requests: self.requests.len(),
+            questions: 0,
+            waiting: self.held.len(),
+            accounts: self.books.clients.len() + self.books.workers.len(),
+            measured: self.meter.live(),
+            names: self.models_seen.len(),
+        }
+    }
+
     /// The root configuration in force.
     pub fn root(&self) -> &RootView {
         &self.root
@@ -237,20 +251,19 @@ impl ProxyCore {
 
     fn on_root(&mut self, root: RootView) {
         if root.params.params_version > self.root.params.params_version {
+            // The lists count at once.
+            self.root.worker_hashes = root.worker_hashes.clone();
+            self.root.model_hashes = root.model_hashes.clone();
             // Prices and codes are frozen into the contracts, so new ones mean new contracts (5.8).
-            return self.move_to(root);
-        }
-        if root.version > self.root.version {
+            self.move_to(root);
+        } else if root.version > self.root.version {
             self.root = root;
             self.touch_meta();
         }
+        self.expel_unlisted();
     }
 
     // ---- saving -------------------------------------------------------------------------------
-
-    pub(super) fn touch_worker(&mut self, owner: Address) {
-        self.touch_worker_at(self.sc, owner);
-    }
 
     pub(super) fn touch_client_at(&mut self, sc: Address, owner: Address) {
         self.dirty_clients.insert((sc, owner));
