@@ -50,6 +50,7 @@ pub struct CollateralConfig {
 enum Written {
     Directory(PathBuf),
     /// Would be taken for members without their names.
+    #[allow(dead_code, reason = "it is only there to be refused")]
     List(Vec<serde::de::IgnoredAny>),
     Members(Members),
 }
