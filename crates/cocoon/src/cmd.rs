@@ -7,6 +7,8 @@ pub mod contracts;
 pub mod doctor;
 pub mod exit;
 pub mod model;
+pub mod nodes;
+pub mod operate;
 pub mod router;
 pub mod status;
 pub mod wallet;

@@ -228,7 +228,7 @@ pub fn run(args: &RouterArgs, global: &Global) -> Result<ExitCode> {
         super::print_json(&json!(example::config()));
         return Ok(ExitCode::SUCCESS);
     }
-    logging::init(args.log_level(global).as_deref(), None)?;
+    logging::init(args.log_level(global).as_deref(), None, global.log_format)?;
     let settings = args.settings()?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if settings.threads > 0 {
