@@ -31,6 +31,7 @@ mod tls;
 pub mod certificate;
 pub mod evidence;
 pub mod frame;
+pub mod guest;
 pub mod identity;
 pub mod image;
 pub mod measurements;
