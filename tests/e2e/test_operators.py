@@ -78,7 +78,11 @@ def test_metrics_of_every_role(net):
         assert total(page, "cocoon_enabled") == 1
     assert total(proxy, "cocoon_request_slots") == 7
     assert total(proxy, "cocoon_reserved_tokens") == 0
-    assert total(worker, "cocoon_earned_nanotons") == 150 * 19
+
+    def earned():
+        return total(metrics(net.worker.page("/metrics").body.decode()), "cocoon_earned_nanotons") == 150 * 19
+
+    wait_until("the worker knows what it earned", earned)
 
 
 def test_metrics_say_nothing_of_who_and_what(net):
@@ -108,7 +112,7 @@ def test_jsonstats_has_every_member_of_the_reference(net):
         assert missing(stats, role) == []
         for name, counter in stats["stats"].items():
             assert len(counter) == 7, name
-        assert stats["stats"]["queries"][0] >= 3
+        assert stats["stats"]["queries"][0] >= 2
     assert net.client.stats()["stats"]["bytes_sent"][0] > 100
 
 
@@ -176,8 +180,8 @@ def test_doctor_of_single_nodes(net, folder):
         assert str(node.info["pid"]) in found["process", "ok"]
     # Nothing runs there, the engine is gone, the name is not listed, a key is open to others.
     config = json.loads(net.worker.config_path.read_text())
-    config |= {"forward_requests_to": "127.0.0.1:1", "model_name": "other", "image_hash": "B" * 43 + "="}
-    config |= {"http_port": net.worker.info["http_port"], "node_wallet_key": "C" * 43 + "="}
+    config |= {"forward_requests_to": "127.0.0.1:1", "model_name": "other", "image_hash": "B" * 42 + "E="}
+    config |= {"http_port": net.worker.info["http_port"], "node_wallet_key": "C" * 42 + "E="}
     path = folder / "sick.json"
     path.write_text(json.dumps(config))
     path.chmod(0o644)
@@ -246,6 +250,7 @@ def test_the_operator_moves_the_money(chained):
     wait_until("the client sees the charge", lambda: client.stats()["proxies"][0]["tokens_charged"] == used, timeout=60)
     wait_until("so does the proxy", lambda: proxy.stats()["clients"][0]["charged_tokens"] == used, timeout=60)
     assert "nothing to charge" in cocoon("account", "charge", "--data-dir", proxy.data_dir, code=1).stderr
+    wait_until("the worker's contract is there", lambda: worker.stats()["proxies"][0]["sc_inited"], timeout=90)
     assert f"{used} tokens" in cocoon("account", "payout", "--data-dir", worker.data_dir).stdout
     wait_until("the worker is paid", lambda: worker.stats()["proxies"][0]["cached_out_tokens"] == used, timeout=60)
     assert settled(client, worker)

@@ -10,6 +10,8 @@ use clap::{Args, ValueEnum};
 use cocoon_attest::evidence::TdxVerifier;
 use cocoon_attest::evidence::collateral::CollateralStore;
 use cocoon_attest::evidence::tdx_policy::TdxPolicy;
+use cocoon_node::metrics::Page;
+use cocoon_node::metrics::page::CONTENT_TYPE;
 use cocoon_router::{
     CertificateMode, CertificateSource, FileConfig, Handle, Limits, Options, PortInfo, Router,
     RouterError, Settings, example, metrics,
@@ -391,7 +393,12 @@ async fn serve_metrics(port: u16, handle: Handle) -> Result<String> {
         .await
         .map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let read = move || async move { metrics::to_prometheus(&handle.counters()) };
+    let read = move || async move {
+        let mut page = Page::new("router");
+        crate::nodes::expose_process(&mut page);
+        let text = page.text() + &metrics::to_prometheus(&handle.counters());
+        ([(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)], text)
+    };
     let pages = axum::Router::new().route("/metrics", axum::routing::get(read));
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, pages).await {

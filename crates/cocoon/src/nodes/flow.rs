@@ -40,10 +40,7 @@ impl Flow {
             (self.since, self.tokens) = (now, tokens);
             return true;
         }
-        let more = match tokens.checked_sub(self.tokens) {
-            Some(more) => more,
-            None => tokens,
-        };
+        let more = tokens.checked_sub(self.tokens).unwrap_or(tokens);
         if tokens == self.tokens {
             return false;
         }

@@ -72,11 +72,12 @@ impl Collector {
                             Ok(Err(_)) => Some("no answer".to_owned()),
                             Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
                         };
-                        match &trouble {
-                            Some(text) if !failing => tracing::warn!(
+                        if let Some(text) = &trouble
+                            && !failing
+                        {
+                            tracing::warn!(
                                 "the collector of traces ({url}) takes nothing: {text}; spans are dropped until it does"
-                            ),
-                            _ => {}
+                            );
                         }
                         failing = trouble.is_some();
                     }

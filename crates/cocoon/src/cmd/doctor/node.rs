@@ -103,7 +103,7 @@ fn read(role: Role, global: &Global) -> Result<(Node, PathBuf)> {
     let wrong = |e| file.wrong(&e);
     let node = match role {
         Role::Client => {
-            let (c, unread) = config::client(file.text()).map_err(|e| wrong(e))?;
+            let (c, unread) = config::client(file.text()).map_err(wrong)?;
             Node {
                 role: name,
                 router: c.router,
@@ -119,7 +119,7 @@ fn read(role: Role, global: &Global) -> Result<(Node, PathBuf)> {
             }
         }
         Role::Proxy => {
-            let (p, unread) = config::proxy(file.text()).map_err(|e| wrong(e))?;
+            let (p, unread) = config::proxy(file.text()).map_err(wrong)?;
             Node {
                 role: name,
                 router: None,
@@ -139,7 +139,7 @@ fn read(role: Role, global: &Global) -> Result<(Node, PathBuf)> {
             }
         }
         Role::Worker => {
-            let (w, unread) = config::worker(file.text()).map_err(|e| wrong(e))?;
+            let (w, unread) = config::worker(file.text()).map_err(wrong)?;
             Node {
                 role: name,
                 router: w.router,
