@@ -81,36 +81,3 @@ impl QuoteSource for TdxGuest {
         Ok(report.evidence)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let guest = TdxGuest::at(dir.path());
-        let refused = || match guest.quote(&[0; 64]).unwrap_err() {
-            QuoteSourceError::Guest(error) => error,
-            other => panic!("{other}"),
-        };
-        assert!(matches!(refused(), GuestError::NotAGuest { .. }));
-        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
-        let cpuinfo = dir.path().join("proc/cpuinfo");
-        std::fs::write(&cpuinfo, "model name: tdx_guest\nflags\t\t: fpu vme\n").unwrap();
-        assert!(matches!(refused(), GuestError::NotAGuest { .. }));
-        std::fs::write(&cpuinfo, "flags\t\t: fpu tdx_guest vme\n").unwrap();
-        let error = refused();
-        assert!(matches!(error, GuestError::NoReports { .. }), "{error}");
-        assert!(error.to_string().contains("CONFIG_TSM_REPORTS"), "{error}");
-        std::fs::create_dir_all(dir.path().join("sys/kernel/config/tsm/report")).unwrap();
-        // A directory that is no configfs has no attributes in its entries; the entry is taken away again.
-        let error = refused();
-        assert!(
-            matches!(&error, GuestError::Io { path, .. } if path.ends_with("provider")),
-            "{error}"
-        );
-        let left = std::fs::read_dir(dir.path().join("sys/kernel/config/tsm/report")).unwrap();
-        assert_eq!(left.count(), 0);
-    }
-}

@@ -4,6 +4,7 @@
 mod soft_kernel;
 
 use std::fs;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use cocoon_attest::guest::event_log::{DATA, FoundLog, TABLE, lines};
 use cocoon_attest::guest::host::{Host, Kind};
 use cocoon_attest::guest::registers::Registers;
 use cocoon_attest::guest::tsm::TRIES;
-use cocoon_attest::guest::{GuestError, Kernel, Provider, Reports, System};
+use cocoon_attest::guest::{GuestError, Kernel, Provider, Reports, System, gpu};
 use cocoon_attest::image::spec_tree::{SpecTree, extend, extend_text, rtmr3};
 use cocoon_attest::quote::{self, QuoteBody};
 use cocoon_attest::quote_source::TdxGuest;
@@ -415,4 +416,70 @@ fn what_is_missing_in_a_recorded_tree_is_named() {
     assert_eq!(host.gpu.count, 1);
     let reason = host.gpu.unknown.unwrap_or_default();
     assert!(host.gpu.confidential.is_some() || !reason.is_empty());
+}
+
+#[test]
+fn files_are_read_whole_and_written_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let system = System::at(dir.path());
+    system.make_directory("sys").unwrap();
+    // Nothing is created by a write: a kernel's files are there or not.
+    let error = system.write("sys/a", b"x").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    fs::write(dir.path().join("sys/a"), vec![7; 40_000]).unwrap();
+    assert_eq!(system.read("sys/a", 40_000).unwrap(), vec![7; 40_000]);
+    let error = system.read("sys/a", 39_999).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    system.write("sys/a", b"xyz").unwrap();
+    assert_eq!(system.read("sys/a", 40_000).unwrap()[..4], *b"xyz\x07");
+    fs::write(dir.path().join("sys/B"), b"").unwrap();
+    assert_eq!(system.list("sys").unwrap(), ["B", "a"]);
+    assert!(system.exists("sys/B") && !system.exists("sys/b"));
+    assert_eq!(system.place("sys/B"), dir.path().join("sys/B"));
+}
+
+#[test]
+fn a_source_names_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let guest = TdxGuest::at(dir.path());
+    let refused = || match guest.quote(&[0; 64]).unwrap_err() {
+        QuoteSourceError::Guest(error) => error,
+        other => panic!("{other}"),
+    };
+    assert!(matches!(refused(), GuestError::NotAGuest { .. }));
+    fs::create_dir_all(dir.path().join("proc")).unwrap();
+    let cpuinfo = dir.path().join("proc/cpuinfo");
+    fs::write(&cpuinfo, "model name: tdx_guest\nflags\t\t: fpu vme\n").unwrap();
+    assert!(matches!(refused(), GuestError::NotAGuest { .. }));
+    fs::write(&cpuinfo, "flags\t\t: fpu tdx_guest vme\n").unwrap();
+    let error = refused();
+    assert!(matches!(error, GuestError::NoReports { .. }), "{error}");
+    assert!(error.to_string().contains("CONFIG_TSM_REPORTS"), "{error}");
+    fs::create_dir_all(dir.path().join("sys/kernel/config/tsm/report")).unwrap();
+    // A directory that is no configfs has no attributes in its entries; the entry is taken away again.
+    let error = refused();
+    assert!(
+        matches!(&error, GuestError::Io { path, .. } if path.ends_with("provider")),
+        "{error}"
+    );
+    let left = fs::read_dir(dir.path().join("sys/kernel/config/tsm/report")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+/// The machines that run these tests have no confidential GPU, so both builds have to say what is missing.
+#[test]
+fn a_missing_gpu_is_named() {
+    let Err(error) = gpu::evidence(&[7; 32]) else {
+        // A machine with one: the reports carry the nonce, which `gpu::evidence` has compared.
+        return;
+    };
+    let text = error.to_string();
+    if cfg!(feature = "nvml") {
+        assert!(
+            !matches!(error, gpu::GpuSourceError::NotInThisBuild) && !text.is_empty(),
+            "{text}"
+        );
+    } else {
+        assert!(text.contains("--features nvml"), "{text}");
+    }
 }

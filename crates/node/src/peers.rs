@@ -4,6 +4,7 @@
 //! happens on them arrives in one queue, tagged with the port it belongs to.
 
 mod doors;
+mod identity;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cocoon_attest::identity::CertificateMode;
-use cocoon_attest::{TlsIdentity, unix_now};
 use cocoon_wire::QueryFailure;
 use cocoon_wire::driver::{self, ConnConfig, PeerEvent, PeerHandle, Role};
 use rand::Rng;
@@ -26,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use self::doors::Trusted;
 pub use self::doors::{Door, DoorError, Way};
+pub use self::identity::{ATTESTED_AGE, IdentityCell};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
 use crate::metrics::{Direction, DoorCounts, Verdict};
 
@@ -54,47 +54,6 @@ struct Inner {
     next: AtomicU64,
     events: mpsc::Sender<Tagged>,
     doors: DoorCounts,
-}
-
-/// A TLS identity that renews itself before its certificate ends.
-#[derive(Clone)]
-pub struct IdentityCell {
-    current: Arc<Mutex<TlsIdentity>>,
-    mode: CertificateMode,
-}
-
-impl IdentityCell {
-    /// Starts with an identity; later ones are of the same kind.
-    pub fn new(identity: TlsIdentity) -> Self {
-        /// Body of the OID 1.3.6.1.4.1.12345.1, the quote extension.
-        const QUOTE_OID: [u8; 8] = [0x2b, 0x06, 0x01, 0x04, 0x01, 0xe0, 0x39, 0x01];
-        let quoted = identity
-            .certificate_der()
-            .windows(QUOTE_OID.len())
-            .any(|w| w == QUOTE_OID);
-        let mode = if quoted {
-            CertificateMode::FakeTdx
-        } else {
-            CertificateMode::None
-        };
-        IdentityCell {
-            current: Arc::new(Mutex::new(identity)),
-            mode,
-        }
-    }
-
-    /// The identity to use now.
-    pub fn get(&self) -> TlsIdentity {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = unix_now();
-        if current.needs_renewal(now) {
-            match TlsIdentity::generate(self.mode, now) {
-                Ok(fresh) => *current = fresh,
-                Err(e) => warn!("the TLS identity could not be renewed: {e}"),
-            }
-        }
-        current.clone()
-    }
 }
 
 /// How to be a server.

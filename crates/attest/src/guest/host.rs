@@ -205,17 +205,3 @@ fn release(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_are_compared_as_numbers() {
-        assert_eq!(release("6.16.3-1~bpo13+1"), Some((6, 16)));
-        assert_eq!(release("5.4.0"), Some((5, 4)));
-        assert_eq!(release("6"), None);
-        assert_eq!(release("unknown"), None);
-        assert!(release("6.7.0").unwrap() < REGISTERS_SINCE);
-    }
-}

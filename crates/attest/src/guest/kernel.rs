@@ -111,28 +111,3 @@ impl Kernel for System {
         self.root.join(path)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_read_whole_and_written_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let system = System::at(dir.path());
-        system.make_directory("sys").unwrap();
-        // Nothing is created by a write: a kernel's files are there or not.
-        let error = system.write("sys/a", b"x").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        fs::write(dir.path().join("sys/a"), vec![7; 40_000]).unwrap();
-        assert_eq!(system.read("sys/a", 40_000).unwrap(), vec![7; 40_000]);
-        let error = system.read("sys/a", 39_999).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        system.write("sys/a", b"xyz").unwrap();
-        assert_eq!(system.read("sys/a", 40_000).unwrap()[..4], *b"xyz\x07");
-        fs::write(dir.path().join("sys/B"), b"").unwrap();
-        assert_eq!(system.list("sys").unwrap(), ["B", "a"]);
-        assert!(system.exists("sys/B") && !system.exists("sys/b"));
-        assert_eq!(system.place("sys/B"), dir.path().join("sys/B"));
-    }
-}
