@@ -180,3 +180,42 @@ fn an_extension_is_read_back() {
     assert!(words.contains("RTMR3 does not hold"), "{words}");
     assert_eq!(fs::read_to_string(&log).unwrap(), "cocoon:tdx_inited\n");
 }
+
+/// A node that demands quotes shows one, so outside a guest it does not start, and says what is missing. (The machines
+/// that run these tests are no TDX guests.)
+#[test]
+fn a_node_that_shall_prove_itself_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(at("root.json"), "{}").unwrap();
+    let address = format!("0:{}", "11".repeat(32));
+    let start = |attestation: &str, certificate: &str| {
+        let config = serde_json::json!({
+            "is_test": true, "is_testnet": true, "direct": true, "owner_address": address,
+            "root_contract_address": address, "attestation": attestation, "certificate": certificate,
+        });
+        fs::write(at("proxy.json"), config.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cocoon"));
+        command.args([
+            "proxy",
+            "--config",
+            &at("proxy.json"),
+            "--data-dir",
+            &at("data"),
+        ]);
+        let chain = format!("static:{}", at("root.json"));
+        let output = command.args(["--chain", &chain]).output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    for (attestation, certificate) in [("tdx", ""), ("fake_tdx", "tdx")] {
+        let (code, words) = start(attestation, certificate);
+        assert_eq!(code, Some(1), "{words}");
+        assert!(
+            words.contains("no TDX guest") && words.contains("cocoon attest host"),
+            "{words}"
+        );
+    }
+    let (code, words) = start("tdx", "fake_tdx");
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("'certificate'"), "{words}");
+}

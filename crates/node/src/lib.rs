@@ -1,8 +1,10 @@
 //! The roles: client, proxy and worker, each a pure core with a thin driver.
 
 pub mod api_error;
+pub mod claims;
 pub mod client;
 pub mod common;
+pub mod footprint;
 pub mod link;
 pub mod metrics;
 pub mod operate;

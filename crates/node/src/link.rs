@@ -1,6 +1,9 @@
 //! What a role's core sees of its connections: events in, effects out, no sockets.
 
 use std::fmt;
+use std::sync::Arc;
+
+use cocoon_attest::VerifiedClaims;
 
 /// One connection of a node, unique for the life of the process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -23,6 +26,8 @@ pub struct PeerInfo {
     pub address: Option<std::net::SocketAddr>,
     /// The evidence is a fake quote, good for local networks only.
     pub fake: bool,
+    /// What the peer signed for this very connection; only of our own nodes that are linked directly.
+    pub claims: Option<Arc<VerifiedClaims>>,
 }
 
 /// Why a query of ours got no answer.

@@ -6,6 +6,7 @@
 mod doors;
 mod identity;
 mod judge;
+pub mod loopback;
 #[cfg(test)]
 mod tests;
 
@@ -15,13 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cocoon_attest::ClaimsProfile;
+use cocoon_attest::gate::{Gate, GateLimits, Permit, Setup, site};
 use cocoon_wire::QueryFailure;
 use cocoon_wire::driver::{self, ConnConfig, PeerEvent, PeerHandle, Role};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use self::doors::Trusted;
@@ -31,10 +34,15 @@ pub use self::judge::{Judge, REJUDGE_EVERY};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
 use crate::metrics::{Direction, DoorCounts, Verdict};
 
-/// Handshakes at a time on one port: each may cost a few signatures and some memory.
-pub const MAX_HANDSHAKES: usize = 256;
-/// Links of one node at a time.
-pub const MAX_LINKS: usize = 4096;
+/// Who may come in. A handshake costs a few signatures and up to some 100 KiB; when there are more than 256 at once the
+/// oldest makes room, so that silent strangers push out one another. A site (an IPv4 address, a /64 of IPv6) gets a
+/// quarter of either: the workers behind one router of a data centre.
+pub const LIMITS: GateLimits = GateLimits {
+    connections: 4_096,
+    setups: 256,
+    connections_per_address: 1_024,
+    setups_per_address: 64,
+};
 /// First and last pause between attempts (protocol.md appendix A).
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// A connection that lived this long was a success: the next attempt starts without a pause.
@@ -55,6 +63,7 @@ struct Inner {
     links: Mutex<HashMap<LinkId, (usize, PeerHandle)>>,
     next: AtomicU64,
     events: mpsc::Sender<Tagged>,
+    gate: Arc<Gate>,
     doors: DoorCounts,
 }
 
@@ -64,6 +73,8 @@ pub struct ListenConfig {
     pub port: usize,
     /// How peers come in.
     pub door: Door,
+    /// Claims of direct links; `None` makes and wants none.
+    pub claims: Option<Arc<ClaimsProfile>>,
 }
 
 /// How to be a client.
@@ -72,6 +83,8 @@ pub struct DialConfig {
     pub port: usize,
     /// How servers are reached.
     pub way: Way,
+    /// Claims of direct links; `None` makes and wants none.
+    pub claims: Option<Arc<ClaimsProfile>>,
     /// Connections to keep.
     pub connections: usize,
 }
@@ -79,11 +92,17 @@ pub struct DialConfig {
 impl Peers {
     /// A runtime without links, and the queue of their events.
     pub fn new() -> (Self, mpsc::Receiver<Tagged>) {
+        Self::with_limits(LIMITS)
+    }
+
+    /// The same with other limits.
+    pub fn with_limits(limits: GateLimits) -> (Self, mpsc::Receiver<Tagged>) {
         let (events, queue) = mpsc::channel(1024);
         let inner = Inner {
             links: Mutex::new(HashMap::new()),
             next: AtomicU64::new(1),
             events,
+            gate: Gate::new(limits),
             doors: DoorCounts::default(),
         };
         (
@@ -256,12 +275,8 @@ impl Peers {
 
     /// Accepts peers on a port until the task is aborted.
     pub async fn listen(self, listener: TcpListener, cfg: ListenConfig) {
-        let slots = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let cfg = Arc::new(cfg);
         loop {
-            let Ok(slot) = slots.clone().acquire_owned().await else {
-                return;
-            };
             let (stream, from) = match listener.accept().await {
                 Ok(x) => x,
                 Err(e) => {
@@ -270,17 +285,21 @@ impl Peers {
                     continue;
                 }
             };
-            if self.count() >= MAX_LINKS {
-                debug!("{from}: refused, {MAX_LINKS} links are open");
-                continue;
-            }
+            // Behind a router everybody comes from this machine.
+            let stranger = cfg.door.is_direct().then(|| site(from.ip()));
+            let setup = match self.inner.gate.admit(stranger) {
+                Ok(setup) => setup,
+                Err(full) => {
+                    debug!("{from}: refused: {full}");
+                    continue;
+                }
+            };
             let (peers, cfg) = (self.clone(), cfg.clone());
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                let opened = cfg.door.open(stream).await;
+                let opened = peers.welcome(stream, &cfg, setup).await;
                 match peers.counted(Direction::Inbound, from, opened) {
-                    Ok((stream, peer)) => {
-                        drop(slot);
+                    Ok(((stream, _permit), peer)) => {
                         peers
                             .run_trusted(stream, Role::Acceptor, cfg.port, peer)
                             .await;
@@ -289,6 +308,20 @@ impl Peers {
                 }
             });
         }
+    }
+
+    /// From a connection to a trusted stream, unless younger ones need the room.
+    async fn welcome(
+        &self,
+        stream: TcpStream,
+        cfg: &ListenConfig,
+        setup: Setup,
+    ) -> Result<((Trusted, Permit), PeerInfo), DoorError> {
+        let (stream, peer) = tokio::select! {
+            opened = cfg.door.open(stream, cfg.claims.as_deref()) => opened?,
+            () = setup.evicted() => return Err(DoorError::Evicted),
+        };
+        Ok(((stream, setup.establish()?), peer))
     }
 
     /// Keeps connections to targets, chosen at random among those not in use, until the task is aborted.
@@ -346,7 +379,7 @@ impl Peers {
     }
 
     async fn dial_one(&self, target: SocketAddr, cfg: &DialConfig) -> Result<(), DoorError> {
-        let gone = cfg.way.go(target).await;
+        let gone = cfg.way.go(target, cfg.claims.as_deref()).await;
         let (stream, peer) = self.counted(Direction::Outbound, target, gone)?;
         self.run_trusted(stream, Role::Dialler, cfg.port, peer)
             .await;

@@ -35,6 +35,7 @@ pub enum Fault {
 
 /// What signs.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a test has a handful of them")]
 pub enum Machine {
     /// A TDX guest with these fields; report data and run-time registers are the kernel's.
     Tdx(Arc<SoftTdx>, TdFields),

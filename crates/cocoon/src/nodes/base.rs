@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use cocoon_attest::Policy;
+use cocoon_node::claims::ClaimsSettings;
 use cocoon_node::peers::{IdentityCell, Way};
 use cocoon_node::reference_json::FieldError;
 use cocoon_node::root::RootView;
@@ -243,6 +244,10 @@ impl Base {
             testnet: self.shared.testnet,
             check_hashes: self.shared.check_hashes,
             settle: self.settle,
+            claims: ClaimsSettings {
+                require: self.shared.require_claims,
+                ..ClaimsSettings::default()
+            },
             timing: Timing {
                 root_poll: ROOT_POLL,
                 account_poll: match self.settle {
@@ -317,6 +322,7 @@ impl Base {
             Some(router) => Ok(Way::Router {
                 router: router.to_owned(),
                 allow_fake: self.shared.is_test,
+                user: self.shared.router_uid,
             }),
             None => Ok(start::direct(self.identity()?, self.policy()?)),
         }

@@ -1,7 +1,8 @@
 //! Configuration files of single nodes: the reference's JSON (protocol.md 9.1 and 9.2) and a few members of our own.
 //!
-//! Ours are `chain`, `attestation`, `certificate`, `collateral`, `evidence_policy`, and for a proxy `direct`, `listen`
-//! and `pow_difficulty`; the reference ignores what it does not know, so one file serves both. Where its defaults would lose money or serve nobody, ours differ:
+//! Ours are `chain`, `attestation`, `certificate`, `collateral`, `evidence_policy`, `require_claims`, `router_uid`, and for
+//! a proxy `direct`, `listen` and `pow_difficulty`; the reference ignores what it does not know, so one file serves both.
+//! Where its defaults would lose money or serve nobody, ours differ:
 //! a missing key or secret is made instead of being empty, a missing coefficient is 1000, a missing
 //! `proxy_connections` is 1.
 
@@ -53,6 +54,10 @@ pub struct Shared {
     pub collateral: Option<CollateralConfig>,
     /// Ours: file with one policy on evidence.
     pub evidence_policy: Option<String>,
+    /// Ours: the user id that the router runs as; nobody else on this machine is believed.
+    pub router_uid: Option<u32>,
+    /// Ours: refuse peers that make no signed claims, such as the reference and whoever is behind a router.
+    pub require_claims: bool,
 }
 
 impl Shared {
@@ -72,6 +77,8 @@ impl Shared {
             certificate: None,
             collateral: None,
             evidence_policy: None,
+            require_claims: false,
+            router_uid: None,
         }
     }
 }
@@ -203,6 +210,8 @@ fn shared(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
         certificate: nonempty(o, "certificate")?,
         collateral: collateral(o)?,
         evidence_policy: nonempty(o, "evidence_policy")?,
+        router_uid: o.unsigned("router_uid", u32::MAX)?,
+        require_claims: o.bool("require_claims")?.unwrap_or(false),
     })
 }
 

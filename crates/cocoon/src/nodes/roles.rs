@@ -147,6 +147,7 @@ pub async fn proxy(args: &ProxyArgs, global: &Global) -> Result<ExitCode> {
                 Some(identity) => direct_door(identity.clone(), policy, pow),
                 None => Door::Router {
                     allow_fake: base.shared.is_test,
+                    user: base.shared.router_uid,
                 },
             };
             let listener = listen(ip, port, what)?;

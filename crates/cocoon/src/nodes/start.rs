@@ -10,6 +10,7 @@ use cocoon_attest::{IdentityError, Policy, PolicyRules, QuoteSource, TlsIdentity
 use cocoon_engine::Backend;
 use cocoon_ledger::NanoTon;
 use cocoon_ledger::settle::Thresholds;
+use cocoon_node::claims::ClaimsSettings;
 use cocoon_node::client::{self, ClientHandle, ClientOptions, ClientSettings};
 use cocoon_node::peers::{Door, IdentityCell, Way};
 use cocoon_node::proxy::{self, Entrance, ProxyHandle, ProxyOptions, ProxySettings};
@@ -47,6 +48,8 @@ pub struct Common {
     pub settle: Settle,
     /// Poll intervals.
     pub timing: Timing,
+    /// Signed claims of direct links.
+    pub claims: ClaimsSettings,
 }
 
 /// What a proxy needs beside [`Common`].
@@ -253,6 +256,7 @@ pub async fn start_proxy(common: Common, setup: ProxySetup) -> Result<ProxyHandl
         check_hashes: common.check_hashes,
         settings: proxy_settings(common.settle),
         timing: common.timing,
+        claims: common.claims,
     };
     proxy::start(options)
         .await
@@ -278,6 +282,7 @@ pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHa
         store_key: setup.store_key,
         settings: worker_settings(common.settle),
         timing: common.timing,
+        claims: common.claims,
     };
     worker::start(options)
         .await
@@ -300,6 +305,7 @@ pub async fn start_client(common: Common, setup: ClientSetup) -> Result<ClientHa
         check_hashes: common.check_hashes,
         settings: client_settings(common.settle, setup.accept_exit_risk),
         timing: common.timing,
+        claims: common.claims,
         api_keys: setup.api_keys,
     };
     client::start(options)

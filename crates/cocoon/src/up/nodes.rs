@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_attest::Policy;
+use cocoon_node::claims::ClaimsSettings;
 use cocoon_node::client::ClientHandle;
 use cocoon_node::proxy::{Entrance, ProxyHandle};
 use cocoon_node::wallet::WalletHandle;
@@ -62,6 +63,7 @@ impl Local<'_> {
             check_hashes: true,
             settle: self.settings.settle,
             timing: Timing::local(),
+            claims: ClaimsSettings::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use super::links::Link;
 use super::operate::Wish;
 use super::requests::Running;
 use super::types::{ClientConfig, ClientEffect, ClientEvent};
+use crate::footprint::Footprint;
 use crate::link::{LinkEffect, LinkEvent, LinkId};
 use crate::metrics::Meter;
 use crate::root::RootView;
@@ -285,6 +286,19 @@ impl ClientCore {
         self.links
             .values()
             .any(|l| l.is_ready() && l.proxy.is_some_and(paid))
+    }
+
+    /// How much is held in memory.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            links: self.links.len(),
+            requests: self.requests.len(),
+            questions: self.links.values().map(|l| l.questions.len()).sum(),
+            waiting: self.lists.len(),
+            accounts: self.proxies.len(),
+            measured: self.meter.live(),
+            names: 0,
+        }
     }
 
     /// The root configuration in force.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cocoon_attest::claims::Role;
 use cocoon_ton::Address;
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
@@ -22,6 +23,7 @@ use super::types::{
     ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest,
 };
 use crate::api_error::ApiError;
+use crate::claims::{ClaimsSettings, Speaker};
 use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, no_delay, spawn_writer};
 use crate::metrics::{Outcome, Page, SaveTimer, trace};
 use crate::operate::{Done, NotDone};
@@ -64,6 +66,8 @@ pub struct ClientOptions {
     pub settings: ClientSettings,
     /// Poll intervals.
     pub timing: Timing,
+    /// Signed claims of direct links.
+    pub claims: ClaimsSettings,
     /// Keys that callers must show; none asks for none.
     pub api_keys: Vec<String>,
     /// The operator's pages beside the endpoint, without fallbacks; they do their own checks.
@@ -231,6 +235,9 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
         )));
     }
     let root = o.settlement.read_root(o.is_test, &o.way.policies()).await?;
+    o.settlement.guard_hashes(o.check_hashes).await?;
+    let speaker = Speaker::new(Role::Client, &o.settlement, &root, o.claims).await?;
+    let claims = speaker.towards(Role::Proxy, o.way.is_direct())?;
     let (store, records) = RoleStore::open(&o.store, "client", &o.store_key)?;
     let clock = Clock::default();
     let cfg = ClientConfig {
@@ -251,6 +258,7 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
     let dial = DialConfig {
         port: 0,
         way: o.way,
+        claims: Some(claims),
         connections: o.proxy_connections as usize,
     };
     let (api_tx, commands) = mpsc::unbounded_channel();

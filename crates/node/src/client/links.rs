@@ -14,6 +14,7 @@ use super::core::{ClientCore, Contract, ProxyRecord};
 use super::exit::ExitCheck;
 use super::types::{ClientEffect, ModelOffer, WorkerOffer};
 use crate::api_error::ApiError;
+use crate::claims::check_payment_key;
 use crate::link::{AskError, LinkId, PeerInfo};
 use crate::payment;
 use crate::proto::{self, FromProxy, PaymentStatus};
@@ -159,6 +160,11 @@ impl ClientCore {
                 "the proxy chose protocol version {version}, 0 to {MAX_VERSION} were possible"
             ));
         }
+        let claimed = self.links.get(&link).and_then(|l| l.peer.claims.as_deref());
+        check_payment_key(
+            claimed.and_then(|claims| claims.payment_key),
+            &m.params.proxy_public_key,
+        )?;
         let sc = self.check_proxy(&m.params)?;
         let client_sc = self.parse_contract(&m.client_sc_address, "client")?;
         let expected = self

@@ -17,6 +17,7 @@ use super::accounts::{
 use super::links::LinkState;
 use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
+use crate::footprint::Footprint;
 use crate::link::{LinkEffect, LinkEvent, LinkId};
 use crate::metrics::Meter;
 use crate::root::RootView;
@@ -222,6 +223,19 @@ impl ProxyCore {
     /// The books, for statistics and checks.
     pub fn books(&self) -> &Books {
         &self.books
+    }
+
+    /// How much is held in memory.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            links: self.links.len(),
+            requests: self.requests.len(),
+            questions: 0,
+            waiting: self.held.len(),
+            accounts: self.books.clients.len() + self.books.workers.len(),
+            measured: self.meter.live(),
+            names: self.models_seen.len(),
+        }
     }
 
     /// The root configuration in force.

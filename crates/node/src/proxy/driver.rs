@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_attest::ClaimsProfile;
+use cocoon_attest::claims::Role;
 use cocoon_ton::Address;
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
@@ -14,6 +16,7 @@ use tracing::{error, info, warn};
 use super::operate::Wish;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent, ProxySettings};
 use super::{BooksError, ProxyCore};
+use crate::claims::{ClaimsSettings, Speaker};
 use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, spawn_writer};
 use crate::link::LinkEvent;
 use crate::metrics::{Page, SaveTimer, trace};
@@ -52,6 +55,8 @@ pub struct ProxyOptions {
     pub settings: ProxySettings,
     /// Poll intervals.
     pub timing: Timing,
+    /// Signed claims of direct links.
+    pub claims: ClaimsSettings,
 }
 
 /// A port and how peers come in there.
@@ -136,6 +141,17 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
     let entrances = [&o.workers, &o.clients].into_iter().flatten();
     let policies: Vec<_> = entrances.flat_map(|e| e.door.policies()).collect();
     let root = o.settlement.read_root(o.is_test, &policies).await?;
+    o.settlement.guard_hashes(o.check_hashes).await?;
+    let speaker = Speaker::new(Role::Proxy, &o.settlement, &root, o.claims)
+        .await?
+        .with_payment_key(o.key.clone());
+    let claims = |peer, entrance: &Option<Entrance>| {
+        // Where nobody comes in, nothing is to be required.
+        let direct = entrance.as_ref().is_none_or(|e| e.door.is_direct());
+        speaker.towards(peer, direct)
+    };
+    let client_claims = claims(Role::Client, &o.clients)?;
+    let worker_claims = claims(Role::Worker, &o.workers)?;
     let (store, records) = RoleStore::open(&o.store, "proxy", &o.key)?;
     let clock = Clock::default();
     let cfg = ProxyConfig {
@@ -180,7 +196,10 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         sent,
         settlement: o.settlement,
         ready: Some(ready_tx),
-        entrances: [(CLIENTS, o.clients), (WORKERS, o.workers)],
+        entrances: [
+            (CLIENTS, o.clients, client_claims),
+            (WORKERS, o.workers, worker_claims),
+        ],
         tasks: Vec::new(),
         stopped: stopped_tx,
     };
@@ -217,7 +236,7 @@ struct Driver {
     sent: mpsc::UnboundedReceiver<(u64, bool)>,
     settlement: Settlement,
     ready: Option<oneshot::Sender<()>>,
-    entrances: [(usize, Option<Entrance>); 2],
+    entrances: [(usize, Option<Entrance>, Arc<ClaimsProfile>); 2],
     tasks: Vec<JoinHandle<()>>,
     transactions: mpsc::Receiver<Vec<cocoon_ton::TxInfo>>,
     account: mpsc::Receiver<cocoon_ton::AccountState>,
@@ -343,9 +362,13 @@ impl Driver {
 
     /// Begins to accept links.
     fn open(&mut self) {
-        for (port, entrance) in &mut self.entrances {
+        for (port, entrance, claims) in &mut self.entrances {
             if let Some(Entrance { listener, door }) = entrance.take() {
-                let cfg = ListenConfig { port: *port, door };
+                let cfg = ListenConfig {
+                    port: *port,
+                    door,
+                    claims: Some(claims.clone()),
+                };
                 self.tasks
                     .push(tokio::spawn(self.peers.clone().listen(listener, cfg)));
             }

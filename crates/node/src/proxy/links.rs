@@ -156,8 +156,11 @@ impl ProxyCore {
     }
 
     pub(super) fn on_down(&mut self, link: LinkId) {
-        if self.links.remove(&link).is_some() {
+        if let Some(state) = self.links.remove(&link) {
             self.fail_requests_of(link);
+            if let LinkState::Worker(w) = state {
+                self.forget_idle_worker(w.owner);
+            }
         }
     }
 

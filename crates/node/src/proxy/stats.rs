@@ -130,6 +130,8 @@ pub fn stats(core: &ProxyCore) -> Value {
                 "model": w.full_model,
                 "worker_hash": hex::encode_upper(w.peer.image_hash),
                 "fake_attestation": w.peer.fake,
+                "signed_claims": w.peer.claims.is_some(),
+                "gpus": w.peer.claims.as_deref().map_or(0, |claims| claims.gpus.len()),
                 "allowed": core.worker_allowed(w),
                 "coefficient": w.coefficient.thousandths(),
                 "running_queries": w.running,

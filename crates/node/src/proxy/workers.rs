@@ -16,6 +16,8 @@ use crate::root::base_model;
 
 /// Model names are text of peers: longer ones are nonsense.
 const MAX_MODEL_NAME: usize = 1024;
+/// Model names remembered at once; where hashes are not checked any peer can invent some.
+const MAX_MODELS: usize = 4096;
 
 impl ProxyCore {
     /// Whether the root still lists this worker's image and model.
@@ -87,6 +89,14 @@ impl ProxyCore {
                     w.phase = WorkerPhase::Ok;
                     w.enabled = !is_disabled;
                     let model = w.model.clone();
+                    if self.models_seen.len() >= MAX_MODELS {
+                        let served = |name: &String| {
+                            self.links
+                                .values()
+                                .any(|l| matches!(l, LinkState::Worker(w) if w.model == *name))
+                        };
+                        self.models_seen.retain(served);
+                    }
                     self.models_seen.insert(model);
                 }
                 Ok(())
@@ -174,7 +184,8 @@ impl ProxyCore {
         Ok(())
     }
 
-    /// The account of a worker, made on its first visit.
+    /// The account of a worker, made on its first visit. It reaches the disk with the first tokens: a peer that names
+    /// ever new owners leaves nothing behind.
     pub(super) fn ensure_worker(&mut self, owner: Address) -> Result<(), Refusal> {
         if !self.books.workers.contains_key(&owner) {
             let key = self.cfg.key.verifying_key().to_bytes();
@@ -195,9 +206,22 @@ impl ProxyCore {
                     closed: false,
                 },
             );
-            self.touch_worker(owner);
         }
         Ok(())
+    }
+
+    /// Forgets an account that says nothing once no link uses it any more.
+    pub(super) fn forget_idle_worker(&mut self, owner: Address) {
+        let used = |l: &LinkState| matches!(l, LinkState::Worker(w) if w.owner == owner);
+        let idle = self.books.workers.get(&owner).is_some_and(|a| {
+            a.tracker.max().is_zero() && a.sc_tokens == 0 && a.pending.is_none() && !a.closed
+        });
+        if idle
+            && !self.links.values().any(used)
+            && !self.requests.values().any(|r| r.worker == owner)
+        {
+            self.books.workers.remove(&owner);
+        }
     }
 
     fn worker_compare(

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_attest::claims::Role;
+use cocoon_attest::hybrid_kem;
 use cocoon_engine::{Backend, BackendEvent, HttpRequest};
 use cocoon_ton::{AccountState, Address};
 use ed25519_dalek::SigningKey;
@@ -16,6 +18,7 @@ use tracing::{error, info, warn};
 
 use super::types::{WorkerConfig, WorkerEffect, WorkerEvent, WorkerSettings};
 use super::{RecordsError, WorkerCore};
+use crate::claims::{ClaimsSettings, Speaker};
 use crate::common::{Clock, NodeError, Timing, spawn_writer};
 use crate::link::LinkEvent;
 use crate::metrics::{Page, SaveTimer, trace};
@@ -65,6 +68,8 @@ pub struct WorkerOptions {
     pub settings: WorkerSettings,
     /// Poll intervals.
     pub timing: Timing,
+    /// Signed claims of direct links.
+    pub claims: ClaimsSettings,
 }
 
 enum Command {
@@ -79,9 +84,16 @@ enum Command {
 pub struct WorkerHandle {
     commands: mpsc::Sender<Command>,
     stopped: watch::Receiver<Option<String>>,
+    sealing: Arc<hybrid_kem::SecretKey>,
 }
 
 impl WorkerHandle {
+    /// The key that bodies for this worker are sealed to. It is made at every start, lives in memory only, and its public
+    /// half stands in the worker's claims.
+    pub fn sealing_key(&self) -> &Arc<hybrid_kem::SecretKey> {
+        &self.sealing
+    }
+
     /// Figures for status pages.
     pub async fn stats(&self) -> serde_json::Value {
         self.ask(Command::Stats)
@@ -148,7 +160,14 @@ impl WorkerHandle {
 /// Starts a worker; it dials proxies from now on.
 pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
     let root = o.settlement.read_root(o.is_test, &o.way.policies()).await?;
+    o.settlement.guard_hashes(o.check_hashes).await?;
     check(&o, &root)?;
+    let sealing = hybrid_kem::SecretKey::generate()
+        .map_err(|e| NodeError::Config(format!("no key for sealed bodies: {e}")))?;
+    let claims = Speaker::new(Role::Worker, &o.settlement, &root, o.claims)
+        .await?
+        .with_encryption(sealing.public().clone())
+        .towards(Role::Proxy, o.way.is_direct())?;
     let (store, records) = RoleStore::open(&o.store, "worker", &o.store_key)?;
     let clock = Clock::default();
     let cfg = WorkerConfig {
@@ -178,6 +197,7 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
     let dial = DialConfig {
         port: 0,
         way: o.way,
+        claims: Some(claims),
         connections: o.proxy_connections as usize,
     };
     let dialler = tokio::spawn(peers.clone().dial(targets_rx, dial));
@@ -210,7 +230,11 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
         stopped: stopped_tx,
     };
     tokio::spawn(driver.run(o.timing.tick));
-    Ok(WorkerHandle { commands, stopped })
+    Ok(WorkerHandle {
+        commands,
+        stopped,
+        sealing: Arc::new(sealing),
+    })
 }
 
 /// What can be wrong before anything is started.
