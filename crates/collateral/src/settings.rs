@@ -73,7 +73,7 @@ struct Members {
 }
 
 impl TryFrom<Written> for CollateralConfig {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(written: Written) -> Result<Self, Self::Error> {
         match written {
@@ -81,7 +81,10 @@ impl TryFrom<Written> for CollateralConfig {
                 directory: Some(directory),
                 ..CollateralConfig::default()
             }),
-            Written::List(_) => Err("expected a directory, or an object; found a list"),
+            Written::List(list) => Err(format!(
+                "expected a directory, or an object; found a list of {}",
+                list.len()
+            )),
             Written::Members(members) => Ok(CollateralConfig {
                 directory: members.directory,
                 service: members.service,
