@@ -391,6 +391,7 @@ async fn our_client_answers_and_follows_the_file() {
         timing: Timing::local(),
         claims: claims(true),
         api_keys: Vec::new(),
+        pages: None,
     };
     let client = client::start(options).await.unwrap();
     net.served().await;
