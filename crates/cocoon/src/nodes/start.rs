@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_attest::claims::HostGpus;
 use cocoon_attest::identity::CertificateMode;
 use cocoon_attest::measurements::TdxMeasurements;
 use cocoon_attest::{IdentityError, Policy, PolicyRules, QuoteSource, TlsIdentity, unix_now};
@@ -268,6 +269,10 @@ pub async fn start_proxy(common: Common, setup: ProxySetup) -> Result<ProxyHandl
 /// Starts the worker.
 pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHandle> {
     let dir = common.dir;
+    let mut claims = common.claims;
+    claims.gpu_source = tokio::task::spawn_blocking(HostGpus::present)
+        .await
+        .unwrap_or_default();
     let options = WorkerOptions {
         settlement: common.settlement,
         owner: setup.owner,
@@ -284,7 +289,7 @@ pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHa
         store_key: setup.store_key,
         settings: worker_settings(common.settle),
         timing: common.timing,
-        claims: common.claims,
+        claims,
     };
     worker::start(options)
         .await
