@@ -52,6 +52,7 @@ fn dial(
         max_pow: 28,
     };
     let config = DialConfig {
+        claims: None,
         port: 0,
         way,
         connections: 1,
@@ -85,11 +86,14 @@ async fn a_renewal_drops_no_link() {
         policy: policy(),
         pow_difficulty: 4,
     };
-    tokio::spawn(
-        acceptor
-            .clone()
-            .listen(listener, ListenConfig { port: 0, door }),
-    );
+    tokio::spawn(acceptor.clone().listen(
+        listener,
+        ListenConfig {
+            port: 0,
+            door,
+            claims: None,
+        },
+    ));
     let (first, mut events, _open) = dial(at, caller.clone());
     let (link, peer) = up(&mut events).await;
     let (_, seen) = up(&mut accepted).await;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_attest::claims::HostGpus;
 use cocoon_attest::identity::CertificateMode;
 use cocoon_attest::measurements::TdxMeasurements;
 use cocoon_attest::{IdentityError, Policy, PolicyRules, QuoteSource, TlsIdentity, unix_now};
@@ -21,7 +22,6 @@ use cocoon_ton::abi::StateInit;
 use cocoon_ton::{Address, Chain};
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
-use zeroize::Zeroizing;
 
 use crate::cli::Settle;
 use crate::error::{CliError, Result};
@@ -89,8 +89,6 @@ pub struct WorkerSetup {
 
 /// What a client needs beside [`Common`].
 pub struct ClientSetup {
-    /// Proves the operator, who may close the client.
-    pub operator: Option<Zeroizing<String>>,
     /// Proves the client to proxies.
     pub secret: Vec<u8>,
     /// Signs the store's records.
@@ -105,6 +103,8 @@ pub struct ClientSetup {
     pub api_keys: Vec<String>,
     /// Deposit also where the worst way out loses more than fees.
     pub accept_exit_risk: bool,
+    /// The operator's pages beside the endpoint.
+    pub pages: Option<axum::Router>,
 }
 
 /// The image hash of every fake_tdx node: all measurements are zero.
@@ -274,6 +274,10 @@ pub async fn start_proxy(common: Common, setup: ProxySetup) -> Result<ProxyHandl
 /// Starts the worker.
 pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHandle> {
     let dir = common.dir;
+    let mut claims = common.claims;
+    claims.gpu_source = tokio::task::spawn_blocking(HostGpus::present)
+        .await
+        .unwrap_or_default();
     let options = WorkerOptions {
         settlement: common.settlement,
         owner: setup.owner,
@@ -290,7 +294,7 @@ pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHa
         store_key: setup.store_key,
         settings: worker_settings(common.settle),
         timing: common.timing,
-        claims: common.claims,
+        claims,
     };
     worker::start(options)
         .await
@@ -307,7 +311,6 @@ pub async fn start_client(common: Common, setup: ClientSetup) -> Result<ClientHa
         way: setup.way,
         secret: setup.secret,
         http: setup.http,
-        operator: setup.operator,
         proxy_connections: setup.proxy_connections,
         is_test: common.is_test,
         testnet: common.testnet,
@@ -316,6 +319,7 @@ pub async fn start_client(common: Common, setup: ClientSetup) -> Result<ClientHa
         timing: common.timing,
         claims: common.claims,
         api_keys: setup.api_keys,
+        pages: setup.pages,
     };
     client::start(options)
         .await

@@ -47,7 +47,7 @@ pub(super) fn closed() -> ApiError {
         503,
         "server_error",
         "client_closed",
-        "the operator has closed this client and taken its deposit back; `POST /request/open` takes it into use again",
+        "the operator has closed this client and taken its deposit back; `POST /request/return` takes it into use again",
     )
 }
 

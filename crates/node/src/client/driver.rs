@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
-use zeroize::Zeroizing;
 
 use super::ClientCore;
 use super::api;
@@ -72,8 +71,6 @@ pub struct ClientOptions {
     pub claims: ClaimsSettings,
     /// Keys that callers must show; none asks for none.
     pub api_keys: Vec<String>,
-    /// Proves the operator, who may close the client; nobody may without it.
-    pub operator: Option<Zeroizing<String>>,
     /// The operator's pages beside the endpoint, without fallbacks; they do their own checks.
     pub pages: Option<axum::Router>,
 }
@@ -274,10 +271,7 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
     };
     let (api_tx, commands) = mpsc::unbounded_channel();
     let queue = ApiQueue(api_tx);
-    let mut router = api::router(queue.clone(), o.api_keys, o.pages);
-    if let Some(token) = o.operator {
-        router = router.merge(super::operator::router(queue.clone(), token));
-    }
+    let router = api::router(queue.clone(), o.api_keys, o.pages);
     let server = tokio::spawn(async move {
         if let Err(e) = axum::serve(no_delay(o.http), router).await {
             error!("the client's HTTP server ended: {e}");

@@ -8,7 +8,6 @@ mod exit;
 mod links;
 mod onchain;
 mod operate;
-mod operator;
 pub mod request;
 mod requests;
 mod sse;
