@@ -307,6 +307,7 @@ pub async fn start_client(common: Common, setup: ClientSetup) -> Result<ClientHa
         timing: common.timing,
         claims: common.claims,
         api_keys: setup.api_keys,
+        pages: None,
     };
     client::start(options)
         .await
