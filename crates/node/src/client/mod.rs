@@ -6,6 +6,7 @@ mod driver;
 mod exit;
 mod links;
 mod onchain;
+mod provider;
 pub mod request;
 mod requests;
 mod sse;

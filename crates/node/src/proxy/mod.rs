@@ -6,9 +6,14 @@ mod clients;
 mod core;
 mod driver;
 mod links;
+mod near;
 mod onchain;
+mod place;
+mod queue;
 mod requests;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod types;
 mod workers;
 

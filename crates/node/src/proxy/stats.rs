@@ -61,6 +61,7 @@ pub fn stats(core: &ProxyCore) -> Value {
                 "max_queries": w.limit,
                 "enabled": w.enabled,
                 "protocol_version": w.version,
+                "market": super::place::measured(w, core.now),
             })),
             _ => None,
         })
@@ -76,5 +77,6 @@ pub fn stats(core: &ProxyCore) -> Value {
         "clients": clients,
         "workers": workers,
         "worker_connections": connections,
+        "queue": core.queue.stats(),
     })
 }

@@ -66,8 +66,13 @@ impl ProxyCore {
                 if let Some(LinkState::Worker(w)) = self.links.get_mut(&link) {
                     w.phase = WorkerPhase::Ok;
                     w.enabled = !is_disabled;
-                    let model = w.model.clone();
+                    let (model, owner) = (w.model.clone(), w.owner);
+                    // Whoever reconnects does not get rid of his record.
+                    if let Some(health) = self.past.take(&owner) {
+                        w.health = health;
+                    }
                     self.models_seen.insert(model);
+                    self.queue.changed = true;
                 }
                 Ok(())
             }
@@ -243,9 +248,15 @@ impl ProxyCore {
             return;
         };
         match proto::parse_worker_packet(data) {
-            Ok(Some(FromWorker::Enabled(enabled))) => w.enabled = enabled,
+            Ok(Some(FromWorker::Enabled(enabled))) => {
+                w.enabled = enabled;
+                self.queue.changed = true;
+            }
             Ok(Some(FromWorker::Coefficient(c))) => match Coefficient::from_wire(i64::from(c)) {
-                Ok(c) => w.coefficient = c,
+                Ok(c) => {
+                    w.coefficient = c;
+                    self.queue.changed = true;
+                }
                 Err(e) => self.close(link, format!("the worker sent a wrong coefficient: {e}")),
             },
             Ok(Some(FromWorker::Answer(answer))) => self.on_answer(link, answer),
