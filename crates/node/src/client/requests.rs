@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use cocoon_ledger::Coefficient;
-use cocoon_ledger::health::Outcome;
+use cocoon_ledger::health::Outcome as Ended;
 use cocoon_ledger::rank::{Peer, Ranked, Sort, rank};
+use cocoon_ledger::{Coefficient, TokensUsed};
 use cocoon_tl::from_boxed;
 use cocoon_ton::Address;
 use cocoon_wire::codes;
@@ -16,6 +16,7 @@ use super::links::{Link, no_proxy};
 use super::types::{ClientEffect, HttpOut, NewRequest};
 use crate::api_error::ApiError;
 use crate::link::{LinkEffect, LinkId};
+use crate::metrics::Outcome;
 use crate::proto::{self, Answer, AnswerKind, REFUSED_HEADER, RunQuery};
 use crate::wishes::Wishes;
 
@@ -59,22 +60,22 @@ impl ClientCore {
                 "shutting_down",
                 "the client is stopping and takes no new requests",
             );
-            return self.fx.push(ClientEffect::Http(id, HttpOut::Fail(e)));
+            return self.refuse(id, e);
         }
         let Some(link) = self.best_link(&request.wishes, &[]) else {
             let any = self.links.values().any(|l| l.ready);
             let e = if any { no_capable() } else { no_proxy() };
-            return self.fx.push(ClientEffect::Http(id, HttpOut::Fail(e)));
+            return self.refuse(id, e);
         };
         if let Some(reason) = self.unpaid(link) {
-            return self
-                .fx
-                .push(ClientEffect::Http(id, HttpOut::Fail(refused(&reason))));
+            return self.refuse(id, refused(&reason));
         }
         let deadline_ms = self
             .now
             .saturating_add(request.timeout_ms)
             .saturating_add(GRACE_MS);
+        self.meter
+            .begin(self.now, id, id, None, request.query.len());
         let run = Running {
             request,
             link,
@@ -87,6 +88,12 @@ impl ClientCore {
         };
         self.requests.insert(id, run);
         self.send_request(id, link);
+    }
+
+    fn refuse(&mut self, id: [u8; 32], error: ApiError) {
+        let outcome = Outcome::of_api(error.status, &error.code);
+        self.meter.refuse(self.now, outcome);
+        self.fx.push(ClientEffect::Http(id, HttpOut::Fail(error)));
     }
 
     /// Why the proxy behind a link would be asked in vain: there is no deposit, and none will be made.
@@ -128,7 +135,7 @@ impl ClientCore {
     }
 
     /// What a request says about the proxy that had it.
-    fn judge(&mut self, link: LinkId, proxy: Option<Address>, outcome: Outcome) {
+    fn judge(&mut self, link: LinkId, proxy: Option<Address>, outcome: Ended) {
         let draw = self.draw_u64();
         let proxy = proxy.or_else(|| self.links.get(&link).and_then(|l| l.proxy));
         if let Some(p) = proxy.and_then(|sc| self.proxies.get_mut(&sc)) {
@@ -202,7 +209,7 @@ impl ClientCore {
         if run.link != link {
             return;
         }
-        let done = answer.fin.is_some();
+        let done = answer.fin.as_ref().map(|fin| fin.tokens);
         match answer.kind {
             AnswerKind::Error { code, text, .. } => {
                 let waited = self.now.saturating_sub(run.sent_ms);
@@ -227,7 +234,7 @@ impl ClientCore {
                 if let Some(code) = refused.and_then(|h| h.value.parse::<i32>().ok()) {
                     let waited = self.now.saturating_sub(run.sent_ms);
                     self.judge(link, None, outcome_of(code, waited));
-                    if done && may_go_elsewhere(code) && self.try_another(id) {
+                    if done.is_some() && may_go_elsewhere(code) && self.try_another(id) {
                         return;
                     }
                 }
@@ -235,6 +242,9 @@ impl ClientCore {
                     return;
                 };
                 run.head_sent = true;
+                if response.status_code >= 400 {
+                    self.meter.error_head(&id);
+                }
                 run.awaits_first = response.headers.iter().any(|h| {
                     h.name.eq_ignore_ascii_case("content-type") && h.value.contains("event-stream")
                 });
@@ -260,7 +270,9 @@ impl ClientCore {
         }
     }
 
-    fn body(&mut self, id: [u8; 32], data: Vec<u8>, done: bool) {
+    /// Passes a piece of body on; `done` with the last one, and what the request cost.
+    fn body(&mut self, id: [u8; 32], data: Vec<u8>, done: Option<TokensUsed>) {
+        self.meter.body(self.now, &id, data.len());
         if !data.is_empty() {
             if let Some(run) = self.requests.get_mut(&id)
                 && std::mem::take(&mut run.awaits_first)
@@ -273,20 +285,24 @@ impl ClientCore {
             }
             self.fx.push(ClientEffect::Http(id, HttpOut::Body(data)));
         }
-        if done {
+        if let Some(tokens) = done {
             if let Some(link) = self.requests.get(&id).map(|r| r.link) {
-                let served = Outcome::Served {
+                let served = Ended::Served {
                     tokens: 0,
                     streamed_ms: 0,
                 };
                 self.judge(link, None, served);
             }
+            self.meter.end(self.now, &id, Outcome::Success, &tokens);
             self.fx.push(ClientEffect::Http(id, HttpOut::End));
             self.forget(id);
         }
     }
 
     fn fail(&mut self, id: [u8; 32], error: ApiError) {
+        let outcome = Outcome::of_api(error.status, &error.code);
+        self.meter
+            .end(self.now, &id, outcome, &TokensUsed::default());
         self.fx.push(ClientEffect::Http(id, HttpOut::Fail(error)));
         self.forget(id);
     }
@@ -310,6 +326,8 @@ impl ClientCore {
                 data: proto::client_cancel(id),
             }));
         }
+        self.meter
+            .end(self.now, &id, Outcome::Cancelled, &TokensUsed::default());
         self.forget(id);
     }
 
@@ -322,7 +340,7 @@ impl ClientCore {
             .map(|(id, _)| *id)
             .collect();
         if !lost.is_empty() {
-            self.judge(link, proxy, Outcome::Failed);
+            self.judge(link, proxy, Ended::Failed);
         }
         for id in lost {
             if !self.try_another(id) {
@@ -396,7 +414,7 @@ impl ClientCore {
                 && self.now.saturating_sub(run.sent_ms) >= FAILED_MS
             {
                 let link = run.link;
-                self.judge(link, None, Outcome::Failed);
+                self.judge(link, None, Ended::Failed);
             }
             self.fail(
                 id,
@@ -407,13 +425,13 @@ impl ClientCore {
 }
 
 /// What a proxy's error says about the proxy.
-fn outcome_of(code: i32, waited_ms: u64) -> Outcome {
+fn outcome_of(code: i32, waited_ms: u64) -> Ended {
     match code {
-        codes::PROTOVIOLATION | codes::CANCELLED => Outcome::Neutral,
+        codes::PROTOVIOLATION | codes::CANCELLED => Ended::Neutral,
         // It works, but has no room or no worker.
-        codes::NOTREADY | codes::ERROR => Outcome::Busy,
-        codes::TIMEOUT if waited_ms < FAILED_MS => Outcome::Neutral,
-        _ => Outcome::Failed,
+        codes::NOTREADY | codes::ERROR => Ended::Busy,
+        codes::TIMEOUT if waited_ms < FAILED_MS => Ended::Neutral,
+        _ => Ended::Failed,
     }
 }
 

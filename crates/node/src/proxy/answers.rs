@@ -1,6 +1,6 @@
 //! What becomes of running requests: answers, cancellation, lost links, closing the books (protocol.md 4.5 and 5.3).
 
-use cocoon_ledger::health::Outcome;
+use cocoon_ledger::health::Outcome as Ended;
 use cocoon_ledger::{AdjustedTokens, TokensUsed};
 use cocoon_ton::Address;
 use cocoon_wire::codes;
@@ -11,6 +11,7 @@ use super::place::{Place, outcome_of};
 use super::requests::{Closed, Running, seconds};
 use super::types::ProxyEffect;
 use crate::link::{LinkEffect, LinkId};
+use crate::metrics::Outcome;
 use crate::proto::{self, Answer, AnswerKind, FinalInfo};
 
 /// No single request costs more: keeps a lying worker from overflowing totals.
@@ -28,6 +29,12 @@ impl ProxyCore {
         };
         if run.worker_link != link {
             return;
+        }
+        if let Some(fin) = &answer.fin
+            && let Some(LinkState::Worker(w)) = self.links.get_mut(&link)
+        {
+            w.recent
+                .worker_said(seconds(self.now), fin.worker_end - fin.worker_start);
         }
         let tokens = match answer
             .fin
@@ -73,6 +80,7 @@ impl ProxyCore {
                 if !data.is_empty() {
                     run.first_ms.get_or_insert(self.now);
                 }
+                self.meter.body(self.now, &rid, data.len());
                 self.deliver(rid, AnswerKind::Part(data), answer.fin, tokens);
             }
         }
@@ -104,8 +112,8 @@ impl ProxyCore {
         };
         // An engine that is overloaded or broken says so in its status; nothing was delivered yet.
         let outcome = match head.status {
-            429 => Some(Outcome::Busy),
-            500.. => Some(Outcome::Failed),
+            429 => Some(Ended::Busy),
+            500.. => Some(Ended::Failed),
             _ => None,
         };
         if let Some(outcome) = outcome {
@@ -117,6 +125,10 @@ impl ProxyCore {
         let Some(run) = self.requests.get_mut(&rid) else {
             return;
         };
+        if fin.is_some() {
+            // The whole answer in one message.
+            self.meter.body(self.now, &rid, head.data.len());
+        }
         run.head_sent = true;
         run.streams = head.streams;
         if head.has_body {
@@ -128,7 +140,7 @@ impl ProxyCore {
 
     /// Sends a request to another worker while nothing of an answer was delivered. Nobody pays for the failed try:
     /// no byte of it reached anybody. False if there is no other way, and the request is as before.
-    fn try_again(&mut self, rid: [u8; 32], outcome: Outcome, still_runs: bool) -> bool {
+    fn try_again(&mut self, rid: [u8; 32], outcome: Ended, still_runs: bool) -> bool {
         let now = self.now;
         let Some(run) = self.requests.get_mut(&rid) else {
             return false;
@@ -142,7 +154,7 @@ impl ProxyCore {
             return false;
         }
         let link = run.worker_link;
-        let full = outcome == Outcome::Busy && run.job.bounces < MAX_BOUNCES;
+        let full = outcome == Ended::Busy && run.job.bounces < MAX_BOUNCES;
         if full {
             run.job.bounces += 1;
         } else {
@@ -167,6 +179,9 @@ impl ProxyCore {
             self.stop_worker(link, rid);
         }
         self.tell_worker(rid, link, (run.worker, 0), run.job.client);
+        let nothing = TokensUsed::default();
+        let outcome = Outcome::of_code(codes::FAILURE);
+        self.meter.end(now, &rid, outcome, &nothing);
         self.queue.retried += 1;
         match place {
             Place::Now(link, coefficient) => self.forward(run.job, link, coefficient),
@@ -255,10 +270,11 @@ impl ProxyCore {
             return;
         };
         let mut effects = Vec::new();
-        let mut outcome = Outcome::Failed;
+        let mut ended = (Ended::Failed, Outcome::of_code(codes::FAILURE));
         if let Some((code, text)) = error {
-            outcome = outcome_of(code, &text, self.now.saturating_sub(run.sent_ms));
-            let is_fault = matches!(outcome, Outcome::Failed | Outcome::Busy);
+            let outcome = outcome_of(code, &text, self.now.saturating_sub(run.sent_ms));
+            ended = (outcome, Outcome::of_code(code));
+            let is_fault = matches!(outcome, Ended::Failed | Ended::Busy);
             if is_fault && self.try_again(rid, outcome, false) {
                 return;
             }
@@ -271,7 +287,7 @@ impl ProxyCore {
                 effects.push(ProxyEffect::Link(LinkEffect::Send { link, data }));
             }
         }
-        self.close_books(rid, tokens, effects, Some(outcome));
+        self.close_books(rid, tokens, effects, Some(ended));
     }
 
     /// An error for the caller of a request, with the worker's times if there are any.
@@ -316,7 +332,7 @@ impl ProxyCore {
         rid: [u8; 32],
         tokens: TokensUsed,
         effects: Vec<ProxyEffect>,
-        fault: Option<Outcome>,
+        fault: Option<(Ended, Outcome)>,
     ) {
         let Some(run) = self.take_running(rid) else {
             return;
@@ -332,6 +348,16 @@ impl ProxyCore {
             self.fx.push(ProxyEffect::Alarm(text));
         }
         self.release(&run.job);
+        let billed = TokensUsed {
+            total: used.to_wire().unwrap_or(i64::MAX),
+            ..tokens
+        };
+        let outcome = match fault {
+            _ if run.abandoned => Outcome::Cancelled,
+            None => Outcome::Success,
+            Some((_, reason)) => reason,
+        };
+        self.meter.end(self.now, &rid, outcome, &billed);
         let mut broken = None;
         if let Some(a) = self.books.clients.get_mut(&run.job.client) {
             a.last_active_ms = self.now;
@@ -348,15 +374,20 @@ impl ProxyCore {
         match fault {
             _ if run.judged => {}
             // What was broken off at the caller's wish says nothing.
-            _ if run.abandoned => self.judge(run.worker_link, Outcome::Neutral),
-            Some(outcome) => self.judge(run.worker_link, outcome),
-            None if run.bad_status => self.judge(run.worker_link, Outcome::Failed),
+            _ if run.abandoned => self.judge(run.worker_link, Ended::Neutral),
+            Some((ended, _)) => self.judge(run.worker_link, ended),
+            None if run.bad_status => self.judge(run.worker_link, Ended::Failed),
             None => {
                 self.judge_served(&run, &tokens);
                 let (client, beginning) = (run.job.client, run.job.beginning.as_ref());
                 self.near
                     .served(client, beginning, run.worker_link, self.now);
             }
+        }
+        if let Some(LinkState::Worker(w)) = self.links.get_mut(&run.worker_link) {
+            let passed = seconds(self.now.saturating_sub(run.sent_ms));
+            w.recent
+                .ended(seconds(self.now), passed, outcome == Outcome::Success);
         }
         if used.is_zero() {
             // Nothing was given away that has to be durable first.
@@ -426,6 +457,8 @@ impl ProxyCore {
             .collect();
         for (rid, by_worker) in affected {
             if by_worker {
+                self.meter
+                    .end(self.now, &rid, Outcome::Lost, &TokensUsed::default());
                 self.finish(
                     rid,
                     TokensUsed::default(),

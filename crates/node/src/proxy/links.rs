@@ -7,6 +7,7 @@ use cocoon_wire::codes;
 use cocoon_wire::msg::common::VersionRange;
 
 use super::core::{Phase, ProxyCore};
+use super::stats::Recent;
 use crate::link::{LinkId, PeerInfo};
 use crate::proto;
 
@@ -79,6 +80,7 @@ pub struct WorkerLink {
     pub(super) enabled: bool,
     pub(super) running: u32,
     pub(super) health: Health,
+    pub(super) recent: Recent,
     pub(super) since_ms: u64,
 }
 
@@ -107,6 +109,7 @@ impl LinkState {
             enabled: false,
             running: 0,
             health: Health::new(),
+            recent: Recent::default(),
             since_ms: now,
         }))
     }

@@ -149,6 +149,8 @@ impl ProxyCore {
     /// Ends a request that does not run: nothing was used, nothing is booked.
     fn give_up(&mut self, job: Job, code: i32, text: &str, retry_after_s: Option<u32>) {
         self.release(&job);
+        self.meter
+            .refuse(self.now, crate::metrics::Outcome::of_code(code));
         let data = self.refusal(
             job.client_version,
             job.client_rid,

@@ -11,6 +11,7 @@ use super::near::Beginning;
 use super::place::Place;
 use crate::api_error::ApiError;
 use crate::link::LinkId;
+use crate::metrics::Outcome;
 use crate::proto::{self, Answer, AnswerKind, ClientPacket, FinalInfo, RunQuery};
 use crate::wishes::Wishes;
 
@@ -88,6 +89,7 @@ impl ProxyCore {
             Ok(Some(ClientPacket::Run(q))) => {
                 let rid = q.request_id;
                 if let Err((code, text)) = self.admit(link, version, owner, q) {
+                    self.meter.refuse(self.now, Outcome::of_code(code));
                     self.reject(link, version, rid, code, &text);
                 }
             }
@@ -242,6 +244,9 @@ impl ProxyCore {
         let (worker, worker_version) = (w.owner, w.version);
         let left_ms = job.deadline_ms.saturating_sub(self.now).max(1);
         let signed_payment = self.worker_payment(worker);
+        let bytes = job.query.len();
+        self.meter
+            .begin(self.now, rid, job.client_rid, Some(rid), bytes);
         let kept = self.kept_bytes + job.query.len();
         let query = if job.retries_left > 0 && kept <= self.cfg.settings.max_kept_bytes {
             self.kept_bytes = kept;

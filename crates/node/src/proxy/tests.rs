@@ -52,6 +52,8 @@ fn root() -> RootView {
         proxy_hashes: BTreeSet::new(),
         worker_hashes: BTreeSet::new(),
         model_hashes: BTreeSet::new(),
+        owner: None,
+        last_proxy_seqno: 0,
         proxies: Vec::new(),
     }
 }
