@@ -21,6 +21,7 @@ pub mod lists;
 pub mod policy_file;
 pub mod rim;
 pub mod snp;
+pub mod snp_collateral;
 pub mod snp_policy;
 pub mod snp_report;
 pub mod tdx;

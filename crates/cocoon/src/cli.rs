@@ -1,5 +1,6 @@
 //! The command line: every command, flag and example.
 
+mod collateral;
 mod guest;
 mod nodes;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+pub use self::collateral::{CollateralCommand, FetchArgs, LookArgs};
 pub use self::guest::{ExtendArgs, GpuArgs, HostArgs, MachineArgs, QuoteArgs, QuoteKind};
 pub use nodes::{ChainArgs, ClientArgs, NodeArgs, ProxyArgs, WorkerArgs};
 
@@ -459,6 +461,9 @@ pub enum AttestCommand {
     /// Compute what evidence should say
     #[command(subcommand)]
     Measure(MeasureCommand),
+    /// What Intel and AMD publish about their platforms: fetch it ahead of time, list it, check it
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
     /// Say what this machine can prove about itself: TDX or SEV-SNP guest, kernel, registers, event log, GPUs
     Host(HostArgs),
     /// Take a quote or report of this machine

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod attest;
 pub mod chat;
+pub mod collateral;
 pub mod contracts;
 pub mod doctor;
 pub mod exit;

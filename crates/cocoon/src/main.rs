@@ -7,6 +7,7 @@ mod contracts;
 mod datadir;
 mod engine;
 mod error;
+mod evidence;
 mod fs;
 mod http;
 mod keys;
@@ -71,7 +72,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Command::Account(args) => cmd::account::run(&args, &cli.global).await,
             Command::Contracts(command) => cmd::contracts::run(&command, &cli.global).await,
             Command::Model(command) => cmd::model::run(&command, &cli.global).await,
-            Command::Attest(command) => cmd::attest::run(&command),
+            Command::Attest(command) => cmd::attest::run(&command).await,
             Command::Doctor(args) => cmd::doctor::run(&args, &cli.global).await,
             Command::Router(_) => unreachable!("main runs the router"),
         }

@@ -4,6 +4,7 @@ pub mod api_error;
 pub mod claims;
 pub mod client;
 pub mod common;
+pub mod footprint;
 pub mod link;
 pub mod metrics;
 pub mod operate;

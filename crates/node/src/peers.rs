@@ -5,6 +5,7 @@
 
 mod doors;
 mod identity;
+mod judge;
 pub mod loopback;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use tracing::{debug, info, warn};
 use self::doors::Trusted;
 pub use self::doors::{Door, DoorError, Way};
 pub use self::identity::{ATTESTED_AGE, IdentityCell};
+pub use self::judge::{Judge, REJUDGE_EVERY};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
 use crate::metrics::{Direction, DoorCounts, Verdict};
 
@@ -215,15 +217,44 @@ impl Peers {
         }
     }
 
-    /// Runs the protocol on a trusted stream until it ends.
-    pub async fn run<S>(&self, stream: S, role: Role, port: usize, peer: PeerInfo)
-    where
+    /// Runs the protocol on a trusted stream until it ends, or until the peer is refused, if somebody judges it.
+    pub async fn run<S>(
+        &self,
+        stream: S,
+        role: Role,
+        port: usize,
+        peer: PeerInfo,
+        judge: Option<Judge>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let link = LinkId(self.inner.next.fetch_add(1, Ordering::Relaxed));
         let (handle, mut events) = driver::spawn(stream, role, ConnConfig::default());
-        self.with(|l| l.insert(link, (port, handle)));
-        while let Some(event) = events.recv().await {
+        self.with(|l| l.insert(link, (port, handle.clone())));
+        let refusal = async {
+            match judge {
+                Some(judge) => judge.refusal().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(refusal);
+        let mut is_refused = false;
+        loop {
+            let event = tokio::select! {
+                biased;
+                why = &mut refusal, if !is_refused => {
+                    warn!("{link}: the peer is refused now: {why}");
+                    // At once: what was to be sent does not go to it.
+                    handle.close(&format!("the peer is refused now: {why}"));
+                    is_refused = true;
+                    continue;
+                }
+                event = events.recv() => event,
+            };
+            let Some(event) = event else { break };
+            if is_refused && !matches!(event, PeerEvent::Closed { .. }) {
+                continue;
+            }
             let event = match event {
                 PeerEvent::Ready => LinkEvent::Up {
                     link,
@@ -364,8 +395,9 @@ impl Peers {
 
     async fn run_trusted(&self, stream: Trusted, role: Role, port: usize, peer: PeerInfo) {
         match stream {
-            Trusted::Tls(tls) => self.run(*tls, role, port, peer).await,
-            Trusted::Plain(tcp) => self.run(tcp, role, port, peer).await,
+            Trusted::Tls(tls, judge) => self.run(*tls, role, port, peer, Some(judge)).await,
+            // A router judges its living peers itself, and cuts them off.
+            Trusted::Plain(tcp) => self.run(tcp, role, port, peer, None).await,
         }
     }
 }

@@ -67,6 +67,15 @@ pub struct NodeArgs {
     /// Address of the node's HTTP interface [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     pub http_listen: Option<Ipv4Addr>,
+    /// Directory of Intel's collateral: files, or what --collateral-service fetched
+    #[arg(long, value_name = "DIR")]
+    pub collateral: Option<PathBuf>,
+    /// Where collateral is fetched from: Intel's service (https://api.trustedservices.intel.com) or a PCCS
+    #[arg(long, value_name = "URL")]
+    pub collateral_service: Option<String>,
+    /// File with one policy on evidence for direct links; read again on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub evidence_policy: Option<PathBuf>,
     /// When the node goes to the chain: 'reference' as in the production network, or 'fast', within seconds [default: reference]
     #[arg(long, value_enum)]
     pub settle: Option<Settle>,

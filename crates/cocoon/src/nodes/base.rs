@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use cocoon_attest::Policy;
@@ -115,6 +116,8 @@ pub struct Base {
     /// Where the HTTP interface listens.
     pub http_listen: Ipv4Addr,
     settle: Settle,
+    /// What verifies genuine evidence, if any is to be.
+    armed: OnceLock<evidence::Armed>,
 }
 
 /// What is known before anything is touched.
@@ -138,6 +141,14 @@ impl Plan {
         let shared = &mut self.shared;
         shared.check_hashes |= args.check_hashes;
         shared.http_port = args.http_port.unwrap_or(shared.http_port);
+        if args.collateral.is_some() || args.collateral_service.is_some() {
+            let config = shared.collateral.get_or_insert_default();
+            config.directory = args.collateral.clone().or(config.directory.take());
+            config.service = args.collateral_service.clone().or(config.service.take());
+        }
+        if let Some(path) = &args.evidence_policy {
+            shared.evidence_policy = Some(path.display().to_string());
+        }
         let source = match (&args.disable_ton, &args.chain, &shared.chain) {
             (Some(path), _, _) => Source::Static(path.clone()),
             (None, Some(text), _) => Source::parse(text, "--chain")?,
@@ -175,6 +186,7 @@ impl Plan {
             source,
             http_listen: args.http_listen.unwrap_or(Ipv4Addr::LOCALHOST),
             settle: args.settle.unwrap_or(Settle::Reference),
+            armed: OnceLock::new(),
         })
     }
 }
@@ -263,7 +275,27 @@ impl Base {
             Attestation::Fake => {
                 evidence::nothing_to_verify(&self.shared).map(|()| start::fake_policy())
             }
-            Attestation::Tdx => evidence::tdx_policy(&self.shared),
+            Attestation::Tdx => {
+                // One verifier and one store of collateral for all links of this process.
+                if let Some(armed) = self.armed.get() {
+                    return Ok(armed.policy.clone());
+                }
+                let armed = evidence::tdx_policy(&self.shared)?;
+                Ok(self.armed.get_or_init(|| armed).policy.clone())
+            }
+        }
+    }
+
+    /// Reads the demands on evidence again. Living peers that fail them lose their links at once.
+    pub fn reload(&self) {
+        let outcome = match self.armed.get() {
+            Some(armed) => armed.reload(&self.shared),
+            None => Ok(false),
+        };
+        match outcome {
+            Ok(true) => tracing::info!("collateral and demands on evidence were read again"),
+            Ok(false) => tracing::info!("nothing to read again: no evidence is verified here"),
+            Err(error) => tracing::warn!("nothing was changed: {error}"),
         }
     }
 

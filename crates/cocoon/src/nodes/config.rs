@@ -8,6 +8,7 @@
 
 use std::net::Ipv4Addr;
 
+use cocoon_collateral::CollateralConfig;
 use cocoon_node::reference_json::{FieldError, Object};
 use cocoon_ton::Address;
 use zeroize::Zeroizing;
@@ -49,8 +50,8 @@ pub struct Shared {
     pub attestation: Option<String>,
     /// Ours: what our own certificate proves to direct peers.
     pub certificate: Option<String>,
-    /// Ours: directory with Intel's collateral, without which no quote is believed.
-    pub collateral: Option<String>,
+    /// Ours: where Intel's collateral comes from, without which no quote is believed.
+    pub collateral: Option<CollateralConfig>,
     /// Ours: file with one policy on evidence.
     pub evidence_policy: Option<String>,
     /// Ours: the user id that the router runs as; nobody else on this machine is believed.
@@ -207,11 +208,26 @@ fn shared(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
         chain: nonempty(o, "chain")?,
         attestation: nonempty(o, "attestation")?,
         certificate: nonempty(o, "certificate")?,
-        collateral: nonempty(o, "collateral")?,
+        collateral: collateral(o)?,
         evidence_policy: nonempty(o, "evidence_policy")?,
         router_uid: o.unsigned("router_uid", u32::MAX)?,
         require_claims: o.bool("require_claims")?.unwrap_or(false),
     })
+}
+
+/// A directory, or an object with a service. An empty text is none, as everywhere in these files.
+fn collateral(o: &mut Object) -> Result<Option<CollateralConfig>, FieldError> {
+    match o.value("collateral") {
+        None => Ok(None),
+        Some(serde_json::Value::String(text)) if text.is_empty() => Ok(None),
+        Some(value) => serde_json::from_value(value).map(Some).map_err(|_| {
+            o.refuse(
+                "collateral",
+                "a directory, or an object with directory, service, api_key_file, api_key_header, ca_file, allow_plain_http",
+                "something else",
+            )
+        }),
+    }
 }
 
 fn nonempty(o: &mut Object, name: &str) -> Result<Option<String>, FieldError> {

@@ -81,6 +81,7 @@ pub async fn run(
     start: impl Future<Output = Result<Started>>,
 ) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
+    let reloads = crate::signals::hangup()?;
     let mut started = tokio::select! {
         started = start => started?,
         () = signals.next() => {
@@ -103,6 +104,7 @@ pub async fn run(
     let halted = tokio::select! {
         reason = started.node.stopped() => Some(reason),
         () = signals.next() => None,
+        never = reload(&started.base, reloads) => match never {},
     };
     if !args.quiet {
         eprintln!("stopping: finishing what runs (Ctrl-C again stops at once)");
@@ -129,6 +131,16 @@ pub async fn run(
             }
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Reads again what may be read again, at every SIGHUP.
+async fn reload(base: &Base, mut hangups: tokio::signal::unix::Signal) -> std::convert::Infallible {
+    loop {
+        if hangups.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        base.reload();
     }
 }
 

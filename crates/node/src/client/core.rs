@@ -14,6 +14,7 @@ use super::links::Link;
 use super::operate::Wish;
 use super::requests::Running;
 use super::types::{ClientConfig, ClientEffect, ClientEvent};
+use crate::footprint::Footprint;
 use crate::link::{LinkEffect, LinkEvent, LinkId};
 use crate::metrics::Meter;
 use crate::root::RootView;
@@ -281,6 +282,7 @@ impl ClientCore {
                 }
             }
         }
+        self.expel_unlisted();
     }
 
     /// Whether a request sent now has somewhere to go, and a deposit to pay it from.
@@ -295,6 +297,19 @@ impl ClientCore {
         self.links
             .values()
             .any(|l| l.is_ready() && l.proxy.is_some_and(paid))
+    }
+
+    /// How much is held in memory.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            links: self.links.len(),
+            requests: self.requests.len(),
+            questions: self.links.values().map(|l| l.questions.len()).sum(),
+            waiting: self.lists.len(),
+            accounts: self.proxies.len(),
+            measured: self.meter.live(),
+            names: 0,
+        }
     }
 
     /// The root configuration in force.

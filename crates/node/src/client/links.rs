@@ -90,6 +90,22 @@ impl ClientCore {
         self.links.insert(link, l);
     }
 
+    /// Closes the links to proxies whose image is not on the root's list any longer.
+    pub(super) fn expel_unlisted(&mut self) {
+        if !self.cfg.check_hashes {
+            return;
+        }
+        let unlisted: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, l)| !self.root.proxy_hashes.contains(&l.peer.image_hash))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in unlisted {
+            self.close(link, "the proxy's image left the root contract's list");
+        }
+    }
+
     pub(super) fn on_down(&mut self, link: LinkId) {
         if let Some(gone) = self.links.remove(&link) {
             let lost: Vec<u64> = self

@@ -20,6 +20,7 @@ use super::place::Past;
 use super::queue::Queue;
 use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
+use crate::footprint::Footprint;
 use crate::link::{LinkEffect, LinkEvent, LinkId};
 use crate::metrics::Meter;
 use crate::root::RootView;
@@ -240,6 +241,19 @@ impl ProxyCore {
         &self.books
     }
 
+    /// How much is held in memory.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            links: self.links.len(),
+            requests: self.running(),
+            questions: 0,
+            waiting: self.held.len(),
+            accounts: self.books.clients.len() + self.books.workers.len(),
+            measured: self.meter.live(),
+            names: self.models_seen.len(),
+        }
+    }
+
     /// The root configuration in force.
     pub fn root(&self) -> &RootView {
         &self.root
@@ -332,11 +346,13 @@ impl ProxyCore {
                 self.fx.push(ProxyEffect::Alarm(text.clone()));
                 self.disabled = Some(text);
             }
-            return;
-        }
-        if root.version > self.root.version {
+            // The lists count all the same.
+            self.root.worker_hashes = root.worker_hashes;
+            self.root.model_hashes = root.model_hashes;
+        } else if root.version > self.root.version {
             self.root = root;
         }
+        self.expel_unlisted();
     }
 
     // ---- saving -------------------------------------------------------------------------------

@@ -152,11 +152,15 @@ impl ProxyCore {
     }
 
     pub(super) fn on_down(&mut self, link: LinkId) {
-        if let Some(state) = self.links.remove(&link) {
-            if let LinkState::Worker(w) = state {
+        match self.links.remove(&link) {
+            Some(LinkState::Worker(w)) => {
+                let owner = w.owner;
                 self.remember(*w, link);
+                self.fail_requests_of(link);
+                self.forget_idle_worker(owner);
             }
-            self.fail_requests_of(link);
+            Some(LinkState::Client(_)) => self.fail_requests_of(link),
+            None => {}
         }
     }
 
