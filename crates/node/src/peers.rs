@@ -395,7 +395,7 @@ impl Peers {
 
     async fn run_trusted(&self, stream: Trusted, role: Role, port: usize, peer: PeerInfo) {
         match stream {
-            Trusted::Tls(tls, judge) => self.run(*tls, role, port, peer, Some(judge)).await,
+            Trusted::Tls(tls, judge) => self.run(*tls, role, port, peer, Some(*judge)).await,
             // A router judges its living peers itself, and cuts them off.
             Trusted::Plain(tcp) => self.run(tcp, role, port, peer, None).await,
         }

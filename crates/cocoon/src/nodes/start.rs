@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_attest::claims::HostGpus;
 use cocoon_attest::identity::CertificateMode;
 use cocoon_attest::measurements::TdxMeasurements;
 use cocoon_attest::{IdentityError, Policy, PolicyRules, QuoteSource, TlsIdentity, unix_now};
@@ -100,6 +101,8 @@ pub struct ClientSetup {
     pub api_keys: Vec<String>,
     /// Deposit also where the worst way out loses more than fees.
     pub accept_exit_risk: bool,
+    /// The operator's pages beside the endpoint.
+    pub pages: Option<axum::Router>,
 }
 
 /// The image hash of every fake_tdx node: all measurements are zero.
@@ -266,6 +269,10 @@ pub async fn start_proxy(common: Common, setup: ProxySetup) -> Result<ProxyHandl
 /// Starts the worker.
 pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHandle> {
     let dir = common.dir;
+    let mut claims = common.claims;
+    claims.gpu_source = tokio::task::spawn_blocking(HostGpus::present)
+        .await
+        .unwrap_or_default();
     let options = WorkerOptions {
         settlement: common.settlement,
         owner: setup.owner,
@@ -282,7 +289,7 @@ pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHa
         store_key: setup.store_key,
         settings: worker_settings(common.settle),
         timing: common.timing,
-        claims: common.claims,
+        claims,
     };
     worker::start(options)
         .await
@@ -307,6 +314,7 @@ pub async fn start_client(common: Common, setup: ClientSetup) -> Result<ClientHa
         timing: common.timing,
         claims: common.claims,
         api_keys: setup.api_keys,
+        pages: setup.pages,
     };
     client::start(options)
         .await

@@ -243,7 +243,14 @@ impl ClientCore {
                 };
                 run.head_sent = true;
                 if response.status_code >= 400 {
-                    self.meter.error_head(&id);
+                    match &answer.fin {
+                        // The proxy's own refusal: no worker has seen the request.
+                        Some(fin) if fin.worker_start == 0.0 => {
+                            let outcome = Outcome::of_api(response.status_code as u16, "");
+                            self.meter.end(self.now, &id, outcome, &fin.tokens);
+                        }
+                        _ => self.meter.error_head(&id),
+                    }
                 }
                 run.awaits_first = response.headers.iter().any(|h| {
                     h.name.eq_ignore_ascii_case("content-type") && h.value.contains("event-stream")
