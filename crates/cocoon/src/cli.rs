@@ -1,5 +1,6 @@
 //! The command line: every command, flag and example.
 
+mod key_manager;
 mod nodes;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+pub use key_manager::KeyManagerArgs;
 pub use nodes::{ChainArgs, ClientArgs, NodeArgs, ProxyArgs, WorkerArgs};
 
 const TOP_EXAMPLES: &str = "\
@@ -67,6 +69,8 @@ pub enum Command {
     Proxy(Box<ProxyArgs>),
     /// Run a worker: it serves a model to proxies
     Worker(Box<WorkerArgs>),
+    /// Run a key manager: it makes keys and gives them to proxies and workers whose image is listed
+    KeyManager(Box<KeyManagerArgs>),
     /// Show what runs and who has how much
     Status(StatusArgs),
     /// Ask the local endpoint one question; the answer streams to the terminal

@@ -1,8 +1,9 @@
-//! The roles: client, proxy and worker, each a pure core with a thin driver.
+//! The roles: client, proxy, worker and key manager, each a pure core with a thin driver.
 
 pub mod api_error;
 pub mod client;
 pub mod common;
+pub mod key_manager;
 pub mod link;
 pub mod payment;
 pub mod peers;
@@ -10,6 +11,7 @@ pub mod proto;
 pub mod proxy;
 pub mod reference_json;
 pub mod root;
+pub mod root_source;
 pub mod settlement;
 pub mod static_root;
 pub mod store;
@@ -18,4 +20,5 @@ pub mod watch;
 pub mod worker;
 
 pub use common::{NodeError, Timing};
+pub use root_source::RootSource;
 pub use settlement::{ChainMode, Settlement};

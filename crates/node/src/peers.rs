@@ -24,8 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 
-use self::doors::Trusted;
-pub use self::doors::{Door, DoorError, Way};
+pub use self::doors::{Door, DoorError, Trusted, Way};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
 
 /// Handshakes at a time on one port: each may cost a few signatures and some memory.

@@ -13,7 +13,7 @@ mod tdx;
 pub use gpu::SoftGpu;
 pub use pki::{Key, Kind};
 pub use snp::{SnpFields, SoftSnp};
-pub use tdx::{SoftTdx, TdFields};
+pub use tdx::{EnclaveFields, SoftTdx, TdFields};
 
 /// Stands in the name of every root made here, and hence in every binary that contains this crate.
 pub const MARKER: &str = "Cocoon software root for tests, proves nothing";

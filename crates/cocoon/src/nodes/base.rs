@@ -79,7 +79,8 @@ impl ConfigFile {
         .found(error.found.clone())
     }
 
-    fn after_log(&self, shared: &Shared, unread: &[String]) {
+    /// What is to be said of it once there is a log; `secrets` if a key stands in it.
+    pub fn after_log(&self, secrets: bool, unread: &[String]) {
         if !unread.is_empty() {
             tracing::warn!(
                 "{}: these members mean nothing here and are ignored: {}",
@@ -87,7 +88,7 @@ impl ConfigFile {
                 unread.join(", ")
             );
         }
-        if shared.wallet_key.is_some() {
+        if secrets {
             keys::warn_if_open(&self.path);
         }
     }
@@ -137,26 +138,15 @@ impl Plan {
         let shared = &mut self.shared;
         shared.check_hashes |= args.check_hashes;
         shared.http_port = args.http_port.unwrap_or(shared.http_port);
-        let source = match (&args.disable_ton, &args.chain, &shared.chain) {
-            (Some(path), _, _) => Source::Static(path.clone()),
-            (None, Some(text), _) => Source::parse(text, "--chain")?,
-            (None, None, Some(text)) => {
-                Source::parse(text, &format!("{} (chain)", self.file.path.display()))?
-            }
-            (None, None, None) => {
-                return Err(CliError::usage("no chain was named")
-                    .expected("--chain static:FILE, or --chain toncenter:http://HOST:PORT")
-                    .found("neither the flag nor 'chain' in the configuration")
-                    .hint("a light client of the TON network is not in this build"));
-            }
-        };
+        let source = source(args, shared, &self.file)?;
         let level = log_level(args, global);
         logging::check(level.as_deref())?;
         let asked = global.data_dir.clone().or(self.data_dir);
         let layout = Layout::locate_or(asked.as_deref(), &format!("cocoon-{}", self.role))?;
         let data = DataDir::open_as(layout, Some(self.role))?;
         logging::init(level.as_deref(), Some(&data.layout().logs()))?;
-        self.file.after_log(&self.shared, &self.unread);
+        self.file
+            .after_log(self.shared.wallet_key.is_some(), &self.unread);
         let keyring = Keyring::open(data.layout(), self.role)?;
         let key: SigningKey = keyring.key(self.shared.wallet_key.as_ref(), "wallet.key")?;
         let opened = chain::open(&source, self.shared.root, &key, self.shared.owner).await?;
@@ -178,8 +168,23 @@ impl Plan {
     }
 }
 
+/// Where the root configuration is: the flag's word, or the file's.
+pub fn source(args: &NodeArgs, shared: &Shared, file: &ConfigFile) -> Result<Source> {
+    match (&args.disable_ton, &args.chain, &shared.chain) {
+        (Some(path), _, _) => Ok(Source::Static(path.clone())),
+        (None, Some(text), _) => Source::parse(text, "--chain"),
+        (None, None, Some(text)) => {
+            Source::parse(text, &format!("{} (chain)", file.path.display()))
+        }
+        (None, None, None) => Err(CliError::usage("no chain was named")
+            .expected("--chain static:FILE, or --chain toncenter:http://HOST:PORT")
+            .found("neither the flag nor 'chain' in the configuration")
+            .hint("a light client of the TON network is not in this build")),
+    }
+}
+
 /// The reference's numbers, or ours.
-fn log_level(args: &NodeArgs, global: &Global) -> Option<String> {
+pub fn log_level(args: &NodeArgs, global: &Global) -> Option<String> {
     let of_number = args.verbosity.map(|n| match n {
         0 | 1 => "error",
         2 => "warn",
@@ -231,14 +236,7 @@ impl Base {
             testnet: self.shared.testnet,
             check_hashes: self.shared.check_hashes,
             settle: self.settle,
-            timing: Timing {
-                root_poll: ROOT_POLL,
-                account_poll: match self.settle {
-                    Settle::Fast => FAST_POLL,
-                    Settle::Reference => Timing::default().account_poll,
-                },
-                ..Timing::default()
-            },
+            timing: timing(self.settle),
         }
     }
 
@@ -256,19 +254,7 @@ impl Base {
     ///
     /// Test networks use the fake unless told otherwise; elsewhere only genuine evidence counts.
     pub fn policy(&self) -> Result<Policy> {
-        let usual = if self.shared.is_test {
-            "fake_tdx"
-        } else {
-            "tdx"
-        };
-        match self.shared.attestation.as_deref().unwrap_or(usual) {
-            "fake_tdx" => evidence::nothing_to_verify(&self.shared).map(|()| start::fake_policy()),
-            "tdx" => evidence::tdx_policy(&self.shared),
-            other => Err(CliError::usage("the attestation cannot be used")
-                .expected("fake_tdx (test networks only) or tdx")
-                .found(format!("{other:?}"))
-                .hint("correct 'attestation' in the configuration, or leave it out")),
-        }
+        policy(&self.shared)
     }
 
     /// The way to proxies: through the router that was named, or directly.
@@ -305,6 +291,31 @@ impl Base {
                 listen(self.http_listen, port, "http_port").map(|listener| Some((port, listener)))
             }
         }
+    }
+}
+
+/// See [`Base::policy`].
+pub fn policy(shared: &Shared) -> Result<Policy> {
+    let usual = if shared.is_test { "fake_tdx" } else { "tdx" };
+    match shared.attestation.as_deref().unwrap_or(usual) {
+        "fake_tdx" => evidence::nothing_to_verify(shared).map(|()| start::fake_policy()),
+        "tdx" => evidence::tdx_policy(shared),
+        other => Err(CliError::usage("the attestation cannot be used")
+            .expected("fake_tdx (test networks only) or tdx")
+            .found(format!("{other:?}"))
+            .hint("correct 'attestation' in the configuration, or leave it out")),
+    }
+}
+
+/// How often a node looks at the chain.
+pub fn timing(settle: Settle) -> Timing {
+    Timing {
+        root_poll: ROOT_POLL,
+        account_poll: match settle {
+            Settle::Fast => FAST_POLL,
+            Settle::Reference => Timing::default().account_poll,
+        },
+        ..Timing::default()
     }
 }
 

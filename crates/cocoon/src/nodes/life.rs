@@ -2,17 +2,18 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cocoon_node::client::ClientHandle;
+use cocoon_node::key_manager::KeyManagerHandle;
 use cocoon_node::proxy::ProxyHandle;
 use cocoon_node::wallet::WalletHandle;
 use cocoon_node::worker::WorkerHandle;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::base::Base;
 use crate::cli::NodeArgs;
+use crate::datadir::DataDir;
 use crate::error::{CliError, Result};
 use crate::signals::Signals;
 
@@ -30,6 +31,8 @@ pub enum Node {
     Proxy(Arc<ProxyHandle>),
     /// A worker.
     Worker(Arc<WorkerHandle>),
+    /// A key manager.
+    KeyManager(Arc<KeyManagerHandle>),
 }
 
 impl Node {
@@ -38,6 +41,7 @@ impl Node {
             Node::Client(n) => n.stopped().await,
             Node::Proxy(n) => n.stopped().await,
             Node::Worker(n) => n.stopped().await,
+            Node::KeyManager(n) => n.stopped().await,
         }
     }
 
@@ -46,6 +50,7 @@ impl Node {
             Node::Client(n) => n.drain().await,
             Node::Proxy(n) => n.drain().await,
             Node::Worker(n) => n.drain().await,
+            Node::KeyManager(n) => n.drain().await,
         }
     }
 
@@ -55,6 +60,7 @@ impl Node {
             Node::Client(n) => n.stats().await,
             Node::Proxy(n) => n.stats().await,
             Node::Worker(n) => n.stats().await,
+            Node::KeyManager(n) => n.stats().await,
         }
     }
 }
@@ -71,8 +77,12 @@ pub struct Started {
     pub ready: Value,
     /// The same for people.
     pub screen: String,
-    /// Held until the end.
-    pub base: Base,
+    /// Its role.
+    pub role: &'static str,
+    /// When the program began.
+    pub began: Instant,
+    /// Its data, held until the end.
+    pub data: DataDir,
 }
 
 /// Starts a node and runs it until it is told to stop. A stop while it starts is no failure.
@@ -88,14 +98,14 @@ pub async fn run(
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let layout = started.base.data.layout().clone();
-    let role = started.base.role;
+    let layout = started.data.layout().clone();
+    let role = started.role;
     if args.json {
         let ready = &mut started.ready;
         ready["role"] = role.into();
         ready["pid"] = std::process::id().into();
         ready["data_dir"] = layout.path().display().to_string().into();
-        ready["startup_ms"] = (started.base.began.elapsed().as_millis() as u64).into();
+        ready["startup_ms"] = (started.began.elapsed().as_millis() as u64).into();
         println!("{ready}");
     } else if !args.quiet {
         print!("{}", started.screen);

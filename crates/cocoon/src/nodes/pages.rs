@@ -4,6 +4,8 @@
 //! Unlike the reference's they are on loopback, changes are made by POST only, and each needs the operator's token
 //! in a header: a page that some browser has open cannot make them.
 
+mod keys;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use cocoon_node::key_manager::KeyManagerHandle;
 use cocoon_node::worker::WorkerHandle;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -37,6 +40,8 @@ pub struct Operator {
     pub guard_reading: bool,
     /// The worker, whose price and openness can be changed.
     pub worker: Option<Arc<WorkerHandle>>,
+    /// The key manager, whose keys can be made and ended.
+    pub keys: Option<Arc<KeyManagerHandle>>,
 }
 
 #[derive(Clone)]
@@ -76,6 +81,11 @@ fn router(page: Page) -> Router {
             .route("/request/enable", post(enable))
             .route("/request/disable", post(disable))
             .route("/request/change_coefficient", post(change_coefficient));
+    }
+    if page.operator.as_ref().is_some_and(|o| o.keys.is_some()) {
+        router = router
+            .route("/request/generatekey", post(keys::generate))
+            .route("/request/removekey", post(keys::remove));
     }
     router
         .method_not_allowed_fallback(only_post)
@@ -122,6 +132,9 @@ async fn only_post() -> Response {
 
 async fn index(State(page): State<Page>) -> String {
     let changes = match &page.operator {
+        Some(o) if o.keys.is_some() => format!(
+            "\nPOST with the header {TOKEN_HEADER}:\n/request/generatekey?type=worker|proxy|proxyworker  makes a key\n/request/removekey?key=HEX  ends the key with this public key\n"
+        ),
         Some(o) if o.worker.is_some() => format!(
             "\nPOST with the header {TOKEN_HEADER}:\n/request/enable, /request/disable  take requests or not\n/request/change_coefficient?coefficient=1.5  price factor\n"
         ),

@@ -95,7 +95,9 @@ pub async fn client(args: &ClientArgs, global: &Global) -> Result<ExitCode> {
             pages: None,
             ready: json!({"http_port": port, "url": url, "openai_base_url": format!("{url}/v1"), "wallet": wallet}),
             screen,
-            base,
+            role: base.role,
+            began: base.began,
+            data: base.data,
         })
     };
     life::run(&args.node, start).await
@@ -192,7 +194,9 @@ pub async fn proxy(args: &ProxyArgs, global: &Global) -> Result<ExitCode> {
                 "client_rpc_port": conf.clients_port, "contract": contract, "public_key": public_key, "wallet": wallet,
             }),
             screen,
-            base,
+            role: base.role,
+            began: base.began,
+            data: base.data,
         })
     };
     life::run(&args.node, start).await
@@ -288,7 +292,9 @@ pub async fn worker(args: &WorkerArgs, global: &Global) -> Result<ExitCode> {
                 "coefficient": coefficient, "owner": owner,
             }),
             screen,
-            base,
+            role: base.role,
+            began: base.began,
+            data: base.data,
         })
     };
     life::run(&args.node, start).await
@@ -403,6 +409,7 @@ fn serve_pages(
             Node::Worker(worker) => Some(worker.clone()),
             _ => None,
         },
+        keys: None,
     };
     let token = if configured {
         "http_access_hash".to_owned()
