@@ -62,7 +62,7 @@ fn evidence() {
     write("collateral", "good", tdx.collateral().as_bytes());
     let snp = SoftSnp::new(NOW);
     write("snp_report", "good", &snp.report(&SnpFields::default()));
-    for (name, der) in ["good-leaf", "good-middle", "good-root"]
+    for (name, der) in ["good-root", "good-middle", "good-leaf"]
         .iter()
         .zip(snp.chain())
     {
