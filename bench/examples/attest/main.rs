@@ -53,8 +53,7 @@ impl Machine {
     /// With a verifier that remembers nothing yet.
     fn policy(&self) -> Policy {
         let root = TdxRoot::pinned(self.tdx.root_sha256());
-        let verifier =
-            TdxVerifier::with(self.store.clone(), TdxPolicy::default(), root, unix_now);
+        let verifier = TdxVerifier::with(self.store.clone(), TdxPolicy::default(), root, unix_now);
         Policy::Tdx(PolicyRules {
             allowed_collateral_root_hashes: vec![self.tdx.root_hash()],
             ..PolicyRules::default()
@@ -188,7 +187,11 @@ async fn idle(wanted: usize) -> Result<Value, Failure> {
         open.push((a?, b?));
     }
     let grown = resident().saturating_sub(before);
-    let each = if count == 0 { 0 } else { grown / (2 * count as u64) };
+    let each = if count == 0 {
+        0
+    } else {
+        grown / (2 * count as u64)
+    };
     Ok(json!({
         "connections": count, "wanted": wanted, "open_files_limit": files,
         "bytes_both_ends": grown, "bytes_per_end": each,
@@ -264,7 +267,12 @@ async fn flood(machine: &Machine, bad: usize, time: Duration) -> Result<Value, F
 fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let words: Vec<&str> = text.rsplit(") ").next().unwrap_or("").split(' ').collect();
-    let ticks = |at: usize| words.get(at).and_then(|w| w.parse::<f64>().ok()).unwrap_or(0.0);
+    let ticks = |at: usize| {
+        words
+            .get(at)
+            .and_then(|w| w.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
     (ticks(11) + ticks(12)) / 100.0
 }
 

@@ -484,7 +484,9 @@ fn every_changed_byte_of_a_helpers_quote_is_refused() {
     };
     verify(&quote).unwrap();
     // Signatures are slow here: every byte of what is short, some of the certificates' text.
-    for at in (0..quote.len()).filter(|at| *at < 1100 || at % 53 == 0) {
+    // The breaks between the lines of that text are nobody's: the certificates are the same.
+    let breaks = |at: usize| at > 1052 && quote[at] == b'\n';
+    for at in (0..quote.len()).filter(|at| !breaks(*at) && (*at < 1100 || at % 53 == 0)) {
         let mut changed = quote.clone();
         changed[at] ^= 1;
         assert!(verify(&changed).is_err(), "byte {at}");
@@ -654,7 +656,8 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] ^= flip;
         if let Ok(other) = GetPersistentKey::decode(&bytes) {
-            prop_assert!(other != request || bytes.len() != request.encode().len() || at >= 1100);
+            // Three bytes pad the public key: TL says nothing about them.
+            prop_assert!(other != request || (1097..1100).contains(&at));
         }
     }
 

@@ -129,9 +129,9 @@ fn peers() {
 
 fn texts() {
     let policy =
-        r#"{"version": 1, "policies": [{"name": "p", "tdx": {"min_evaluation_number": 17}}]}"#;
+        r#"{"version": 1, "policies": [{"name": "p", "tdx": {"minimum_evaluation_number": 17}}]}"#;
     write("policy_file", "good", policy.as_bytes());
-    let router = r#"{"policies": [{"name": "p", "type": "any"}], "ports": [{"port": 8116, "type": "socks5", "policy": "p"}]}"#;
+    let router = r#"{"policies": [{"name": "p", "type": "any"}], "ports": [{"port": 8116, "type": "socks5", "policy_name": "p"}]}"#;
     write("router_file", "good", router.as_bytes());
     let chat = r#"{"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5, "stream": true, "stream_options": {"include_usage": true}, "max_coefficient": 2.5}"#;
     write("http_request", "good-chat", chat.as_bytes());
