@@ -1,6 +1,6 @@
 """A small OpenAI-compatible server for the tests: does what a message's text asks for, and counts.
 
-The last message (or the prompt) is JSON, such as {"chunks": 5, "usage": {...}, "break_after": 2, "delay": 0.05, "status": 500}.
+The last message (or the prompt) is JSON, such as {"chunks": 5, "usage": {...}, "break_after": 2, "delay": 0.05, "linger": 1, "status": 500}.
 Anything else gets two chunks and a usage of 3 + 2 tokens.
 """
 
@@ -127,6 +127,8 @@ class Backend:
             await self._event(writer, {**common, "object": kind + ".chunk" if chat else kind, "choices": [choice]})
         if (request.get("stream_options") or {}).get("include_usage"):
             await self._event(writer, {**common, "object": kind + ".chunk" if chat else kind, "choices": [], "usage": usage})
+        if "linger" in order:
+            await self._pause(reader, order["linger"])
         await self._event(writer, "[DONE]")
         writer.write(b"0\r\n\r\n")
         await writer.drain()

@@ -115,6 +115,26 @@ def test_what_nobody_counted_is_still_settled(priced, client_of, chain_of, what)
     settled(chain_of(priced), books_at_rest(priced))
 
 
+def test_leaving_after_the_usage_costs_what_was_shown(priced, client_of, chain_of):
+    """The engine counts one token in six pieces; the caller sees that, and leaves before the engine has ended."""
+    chain, before = chain_of(priced), books_at_rest(priced)
+    settled(chain, before)
+    order = {"chunks": 6, "linger": 30, "usage": {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}}
+    stream = client_of(priced).chat.completions.create(
+        model=priced.model,
+        messages=[{"role": "user", "content": json.dumps(order)}],
+        max_tokens=100,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"max_coefficient": 5000},
+    )
+    usage = next(chunk.usage for chunk in stream if chunk.usage)
+    stream.close()
+    tokens = before + check_costs(usage.model_dump(), priced.info)
+    assert books_at_rest(priced) == tokens
+    settled(chain, tokens)
+
+
 def books_at_rest(network):
     wait_until("nothing runs", lambda: network.stats("proxy")["status"]["running_queries"] == 0, timeout=10)
     return sum(c["used_tokens"] for c in network.stats("proxy")["clients"])

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::certificate::CertificateError;
+use crate::claims::ClaimsError;
 use crate::policy::PolicyRefusal;
 use crate::pow::PowError;
 
@@ -19,6 +20,8 @@ pub enum Stage {
     PowResponse,
     /// Mutual TLS.
     TlsHandshake,
+    /// Signed claims, between our own nodes.
+    Claims,
 }
 
 impl fmt::Display for Stage {
@@ -28,6 +31,7 @@ impl fmt::Display for Stage {
             Stage::PowSolve => "searching for a proof of work",
             Stage::PowResponse => "exchanging the proof-of-work response",
             Stage::TlsHandshake => "doing the TLS handshake",
+            Stage::Claims => "exchanging signed claims",
         })
     }
 }
@@ -66,6 +70,9 @@ pub enum AttestError {
     /// The peer's certificate is sound, but our policy refuses it.
     #[error("the peer is refused: {0}")]
     Policy(#[from] PolicyRefusal),
+    /// The peer's signed claims are refused, or it refuses ours.
+    #[error("the peer's claims: {0}")]
+    Claims(#[from] ClaimsError),
     /// A client without a certificate.
     #[error("the peer presented no client certificate, and every Cocoon connection needs one")]
     NoClientCertificate,
@@ -86,7 +93,7 @@ fn closed_hint(stage: Stage) -> &'static str {
         Stage::TlsHandshake => {
             " (a reference node closes like this when it refuses our certificate)"
         }
-        Stage::PowChallenge | Stage::PowSolve => "",
+        Stage::PowChallenge | Stage::PowSolve | Stage::Claims => "",
     }
 }
 

@@ -254,6 +254,11 @@ impl TlsIdentity {
         now.saturating_add(RENEW_BEFORE_SECONDS as i64) > self.inner.not_after.0
     }
 
+    /// Signs claims; TLS has its own copy.
+    pub(crate) fn signing_key(&self) -> &SigningKey {
+        &self.inner.key
+    }
+
     pub(crate) fn certified_key(&self) -> Arc<CertifiedKey> {
         self.inner.certified.clone()
     }

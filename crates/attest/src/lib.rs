@@ -19,6 +19,9 @@
 //! its key is never attributed to its owner. (A TLS 1.3 client finishes its handshake before the server has looked
 //! at the client's certificate, so a refusal by the server shows up at the client's first read.)
 //!
+//! [`connect_with_claims`] and [`accept_with_claims`] also exchange signed [`claims`] with peers of our own kind before
+//! they give out the identity.
+//!
 //! Verification is stricter than the reference's where that costs no interoperability; see [`certificate`].
 //! The wire formats are those of `spec/attestation.md` sections 1 to 4 and `spec/protocol.md` 1.1 and 1.2.
 
@@ -29,8 +32,12 @@ mod stream;
 mod tls;
 
 pub mod certificate;
+pub mod claims;
 pub mod evidence;
 pub mod frame;
+pub mod gate;
+pub mod guest;
+pub mod hybrid_kem;
 pub mod identity;
 pub mod image;
 pub mod keys;
@@ -50,12 +57,13 @@ pub mod time;
 mod acceptance_tests;
 
 pub use certificate::CertificateError;
+pub use claims::{ClaimsProfile, VerifiedClaims};
 pub use error::{AttestError, Stage};
 pub use identity::{CertificateMode, IdentityError, TlsIdentity};
 pub use keys::{KeyName, KeySource, SecretKey};
 pub use measurements::Measurements;
 pub use policy::{Policy, PolicyRefusal, PolicyRules, guard_network};
 pub use quote_source::{QuoteSource, QuoteSourceError};
-pub use session::{PeerIdentity, accept, connect};
+pub use session::{PeerIdentity, accept, accept_with_claims, connect, connect_with_claims};
 pub use stream::TlsStream;
 pub use time::unix_now;

@@ -9,6 +9,8 @@ pub type Register = [u8; 48];
 
 /// Bytes of TDX measurements on the wire: eight registers and the report data.
 pub const TDX_LEN: usize = 8 * 48 + 64;
+/// Bytes of a TD report.
+pub const TD_REPORT_LEN: usize = 1_024;
 /// Bytes of SGX measurements on the wire.
 pub const SGX_LEN: usize = 32 + 64;
 
@@ -117,6 +119,21 @@ impl TdxMeasurements {
             rtmr: [register(4), register(5), register(6), register(7)],
             report_data,
         }
+    }
+
+    /// Reads a TD report, which the processor makes and nobody outside it can check (spec 9.5). `None` if it is none.
+    #[must_use]
+    pub fn from_td_report(report: &[u8]) -> Option<Self> {
+        let report: &[u8; TD_REPORT_LEN] = report.try_into().ok()?;
+        let [kind, subtype, version, reserved] = [report[0], report[1], report[2], report[3]];
+        if (kind, subtype, reserved) != (0x81, 0, 0) || version > 1 {
+            return None;
+        }
+        let mut bytes = [0; TDX_LEN];
+        let (registers, data) = bytes.split_at_mut(TDX_LEN - 64);
+        registers.copy_from_slice(&report[528..912]);
+        data.copy_from_slice(&report[128..192]);
+        Some(Self::from_bytes(&bytes))
     }
 
     /// See [`Measurements::image_hash`].

@@ -1,10 +1,14 @@
 //! Where the quote in our own certificate comes from (spec 1.4).
 //!
 //! A [`QuoteSource`] turns the hash of a fresh key into evidence; [`crate::TlsIdentity::attested`] puts both into a
-//! certificate. The genuine source needs a TDX guest; [`TdxGuest`] finds out what of it is missing.
+//! certificate. The genuine source is [`TdxGuest`].
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::guest::host::{CPUINFO, is_tdx_guest};
+use crate::guest::{GuestError, Kernel, Provider, Reports, System};
 
 /// Makes quotes on this machine.
 pub trait QuoteSource: Send + Sync {
@@ -15,31 +19,10 @@ pub trait QuoteSource: Send + Sync {
 /// Why there is no quote.
 #[derive(Debug, thiserror::Error)]
 pub enum QuoteSourceError {
-    /// The processor is no TDX guest's.
-    #[error(
-        "this machine is no TDX guest ({} does not list the processor flag tdx_guest): run it inside a TDX virtual machine, or use the certificate mode none", cpuinfo.display()
-    )]
-    NotAGuest {
-        /// Where it was looked up.
-        cpuinfo: PathBuf,
-    },
-    /// The kernel offers no quotes.
-    #[error(
-        "the kernel of this TDX guest offers no quotes ({} is missing): it needs Linux 6.7 or later with CONFIG_TSM_REPORTS and the module tdx_guest, and configfs mounted at /sys/kernel/config", directory.display()
-    )]
-    NoConfigfs {
-        /// Where the kernel would offer them.
-        directory: PathBuf,
-    },
-    /// Everything is there but the code.
-    #[error(
-        "this build cannot take quotes from {} yet: make the certificate with the guest image's own tool and name it with --cert", directory.display()
-    )]
-    NotInThisBuild {
-        /// Where the kernel offers them.
-        directory: PathBuf,
-    },
-    /// The system refused.
+    /// The guest's side of this machine.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// Another source's system refused.
     #[error("cannot take a quote: {0}")]
     Io(#[from] io::Error),
 }
@@ -54,70 +37,47 @@ impl QuoteSource for FakeQuotes {
     }
 }
 
-/// The TDX guest that this process runs in, through the kernel's configfs interface.
-///
-/// This build only says what is missing; it takes no quotes yet.
-#[derive(Debug, Clone)]
+/// The TDX guest that this process runs in, through the kernel's configfs interface ([`crate::guest`]).
+#[derive(Clone)]
 pub struct TdxGuest {
-    cpuinfo: PathBuf,
-    reports: PathBuf,
+    kernel: Arc<dyn Kernel>,
+    reports: Reports,
 }
 
 impl Default for TdxGuest {
     fn default() -> Self {
-        Self::at(Path::new("/"))
+        Self::on(Arc::new(System::default()))
     }
 }
 
 impl TdxGuest {
-    /// A guest whose `/proc` and `/sys` lie under another root, for tests.
+    /// A guest whose `/proc` and `/sys` lie under another root, for recorded trees.
     #[must_use]
     pub fn at(root: &Path) -> Self {
+        Self::on(Arc::new(System::at(root)))
+    }
+
+    /// A guest with this kernel.
+    #[must_use]
+    pub fn on(kernel: Arc<dyn Kernel>) -> Self {
         TdxGuest {
-            cpuinfo: root.join("proc/cpuinfo"),
-            reports: root.join("sys/kernel/config/tsm/report"),
+            reports: Reports::new(kernel.clone()),
+            kernel,
         }
     }
 }
 
 impl QuoteSource for TdxGuest {
-    fn quote(&self, _report_data: &[u8; 64]) -> Result<Vec<u8>, QuoteSourceError> {
-        let flags = std::fs::read_to_string(&self.cpuinfo).unwrap_or_default();
-        let is_guest = flags
-            .lines()
-            .filter(|line| line.starts_with("flags"))
-            .any(|line| line.split_whitespace().any(|flag| flag == "tdx_guest"));
-        if !is_guest {
-            return Err(QuoteSourceError::NotAGuest {
-                cpuinfo: self.cpuinfo.clone(),
-            });
+    fn quote(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, QuoteSourceError> {
+        if !is_tdx_guest(&*self.kernel) {
+            return Err(GuestError::NotAGuest {
+                wanted: "TDX",
+                flag: "tdx_guest",
+                cpuinfo: self.kernel.place(CPUINFO),
+            }
+            .into());
         }
-        let directory = self.reports.clone();
-        Err(if directory.is_dir() {
-            QuoteSourceError::NotInThisBuild { directory }
-        } else {
-            QuoteSourceError::NoConfigfs { directory }
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let guest = TdxGuest::at(dir.path());
-        let refused = || guest.quote(&[0; 64]).unwrap_err();
-        assert!(matches!(refused(), QuoteSourceError::NotAGuest { .. }));
-        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
-        let cpuinfo = dir.path().join("proc/cpuinfo");
-        std::fs::write(&cpuinfo, "model name: tdx_guest\nflags\t\t: fpu vme\n").unwrap();
-        assert!(matches!(refused(), QuoteSourceError::NotAGuest { .. }));
-        std::fs::write(&cpuinfo, "flags\t\t: fpu tdx_guest vme\n").unwrap();
-        assert!(refused().to_string().contains("CONFIG_TSM_REPORTS"));
-        std::fs::create_dir_all(dir.path().join("sys/kernel/config/tsm/report")).unwrap();
-        assert!(matches!(refused(), QuoteSourceError::NotInThisBuild { .. }));
+        let report = self.reports.report(report_data, Some(Provider::Tdx))?;
+        Ok(report.evidence)
     }
 }

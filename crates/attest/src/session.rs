@@ -11,6 +11,9 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::claims::exchange::{ExchangeError, Line, exchange};
+use crate::claims::statement::Side;
+use crate::claims::{self, ClaimsError, ClaimsProfile, VerifiedClaims};
 use crate::error::{AttestError, Stage};
 use crate::identity::TlsIdentity;
 use crate::measurements::Measurements;
@@ -35,6 +38,8 @@ pub struct PeerIdentity {
     pub image_hash: [u8; 32],
     /// The measurements are fake and prove nothing.
     pub fake: bool,
+    /// What it said and proved beyond its certificate, if it speaks claims.
+    pub claims: Option<Arc<VerifiedClaims>>,
     /// The quote that was judged, to judge it again.
     quote: Option<KeptQuote>,
 }
@@ -63,6 +68,7 @@ impl PeerIdentity {
             collateral_root_hash: evidence.collateral_root_hash,
             image_hash,
             fake: evidence.fake,
+            claims: None,
             quote: quote.map(|quote| KeptQuote(quote.into())),
         }
     }
@@ -86,7 +92,7 @@ impl PeerIdentity {
 /// When this returns, the server has proved who it is, but need not have judged *our* certificate yet; a refusal
 /// shows up at the first read.
 pub async fn connect<S>(
-    mut stream: S,
+    stream: S,
     identity: &TlsIdentity,
     policy: &Policy,
     max_difficulty: u8,
@@ -94,14 +100,32 @@ pub async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    connect_with_claims(stream, identity, policy, max_difficulty, None).await
+}
+
+/// [`connect`], and then the exchange of signed claims with a peer that speaks them too.
+///
+/// Here the peer has judged our certificate and our claims when this returns, if claims were exchanged: they stand in
+/// [`PeerIdentity::claims`]. With `require` a peer that speaks none is refused.
+pub async fn connect_with_claims<S>(
+    mut stream: S,
+    identity: &TlsIdentity,
+    policy: &Policy,
+    max_difficulty: u8,
+    claims: Option<&ClaimsProfile>,
+) -> Result<(TlsStream<S>, PeerIdentity), AttestError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     preamble::answer(&mut stream, max_difficulty).await?;
     let verdict = Verdict::default();
-    let config = tls::client_config(identity, policy, verdict.clone())?;
+    let config = tls::client_config(identity, policy, verdict.clone(), protocols(claims))?;
     // Only a placeholder: it is not sent, and the verifier knows the one name it expects.
     let name = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST).into());
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
     let (tls, peer) = finish(handshake, &verdict).await?;
-    Ok((TlsStream::new(tls.into()), peer))
+    let stream = TlsStream::new(tls.into());
+    claimed(stream, peer, Side::Dialler, identity, claims).await
 }
 
 /// Makes a trusted connection over a stream that was just accepted.
@@ -109,7 +133,7 @@ where
 /// Asks for a proof of work of `difficulty` ([`crate::pow::DEFAULT_DIFFICULTY`] by default, 64 at most) and requires a
 /// client certificate. Every stage has a time limit, but their number at a time is the caller's to bound.
 pub async fn accept<S>(
-    mut stream: S,
+    stream: S,
     identity: &TlsIdentity,
     policy: &Policy,
     difficulty: u8,
@@ -117,12 +141,27 @@ pub async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    accept_with_claims(stream, identity, policy, difficulty, None).await
+}
+
+/// [`accept`], and then the exchange of signed claims; see [`connect_with_claims`].
+pub async fn accept_with_claims<S>(
+    mut stream: S,
+    identity: &TlsIdentity,
+    policy: &Policy,
+    difficulty: u8,
+    claims: Option<&ClaimsProfile>,
+) -> Result<(TlsStream<S>, PeerIdentity), AttestError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     preamble::demand(&mut stream, difficulty).await?;
     let verdict = Verdict::default();
-    let config = tls::server_config(identity, policy, verdict.clone())?;
+    let config = tls::server_config(identity, policy, verdict.clone(), protocols(claims))?;
     let handshake = TlsAcceptor::from(Arc::new(config)).accept(stream);
     let (tls, peer) = finish(handshake, &verdict).await?;
-    Ok((TlsStream::new(tls.into()), peer))
+    let stream = TlsStream::new(tls.into());
+    claimed(stream, peer, Side::Acceptor, identity, claims).await
 }
 
 /// Runs a handshake to its end and hands out the verifier's verdict, or the most telling error.
@@ -146,6 +185,62 @@ async fn finish<T>(
             Err(AttestError::Tls(rustls::Error::General(what)))
         }
         (Err(error), _) => Err(explain(error)),
+    }
+}
+
+fn protocols(claims: Option<&ClaimsProfile>) -> &'static [&'static [u8]] {
+    if claims.is_some() {
+        &[claims::ALPN]
+    } else {
+        &[]
+    }
+}
+
+/// The last part of a set-up: claims, if both sides speak them.
+async fn claimed<S>(
+    mut stream: TlsStream<S>,
+    mut peer: PeerIdentity,
+    side: Side,
+    identity: &TlsIdentity,
+    claims: Option<&ClaimsProfile>,
+) -> Result<(TlsStream<S>, PeerIdentity), AttestError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(profile) = claims else {
+        return Ok((stream, peer));
+    };
+    if !stream.speaks(claims::ALPN) {
+        return if profile.require {
+            Err(ClaimsError::Missing.into())
+        } else {
+            Ok((stream, peer))
+        };
+    }
+    let stage = Stage::Claims;
+    let line = Line {
+        side,
+        key: identity.signing_key(),
+        peer_key: peer.public_key,
+        binding: stream.exporter(claims::EXPORTER_LABEL)?,
+    };
+    let limit = claims::CLAIMS_TIMEOUT;
+    let exchange = exchange(&mut stream, &line, profile, crate::unix_now);
+    let done = tokio::time::timeout(limit, exchange)
+        .await
+        .map_err(|_| AttestError::Timeout { stage, limit })?;
+    peer.claims = Some(Arc::new(done.map_err(|error| match error {
+        ExchangeError::Claims(error) => AttestError::Claims(error),
+        ExchangeError::Io(error) => ended(stage, error),
+    })?));
+    Ok((stream, peer))
+}
+
+/// A transport that failed, or that was closed.
+fn ended(stage: Stage, source: io::Error) -> AttestError {
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => AttestError::Closed { stage },
+        _ => AttestError::Io { stage, source },
     }
 }
 

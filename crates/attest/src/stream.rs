@@ -31,6 +31,31 @@ impl<S> TlsStream<S> {
         self.truncated
     }
 
+    /// The group of the key exchange, by its IANA number.
+    #[must_use]
+    pub fn key_exchange(&self) -> Option<u16> {
+        let group = self.inner.get_ref().1.negotiated_key_exchange_group()?;
+        Some(group.name().into())
+    }
+
+    /// Whether both sides speak this application protocol.
+    pub(crate) fn speaks(&self, protocol: &[u8]) -> bool {
+        self.inner.get_ref().1.alpn_protocol() == Some(protocol)
+    }
+
+    /// Keying material of this connection and no other (RFC 8446, 7.5).
+    pub(crate) fn exporter(&self, label: &[u8]) -> Result<[u8; 32], rustls::Error> {
+        let out = [0; 32];
+        match &self.inner {
+            tokio_rustls::TlsStream::Client(stream) => {
+                stream.get_ref().1.export_keying_material(out, label, None)
+            }
+            tokio_rustls::TlsStream::Server(stream) => {
+                stream.get_ref().1.export_keying_material(out, label, None)
+            }
+        }
+    }
+
     /// The transport underneath, for its addresses.
     #[must_use]
     pub fn transport(&self) -> &S {

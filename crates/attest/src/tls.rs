@@ -47,6 +47,7 @@ pub(crate) fn client_config(
     identity: &TlsIdentity,
     policy: &Policy,
     verdict: Verdict,
+    protocols: &[&[u8]],
 ) -> Result<ClientConfig, Error> {
     let verifier = Verifier::new(policy, Presenter::Server, verdict);
     let mut config = ClientConfig::builder_with_provider(verifier.provider.clone())
@@ -55,6 +56,10 @@ pub(crate) fn client_config(
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(OwnCertificate(identity.certified_key())));
     config.enable_sni = false;
+    config.alpn_protocols = owned(protocols);
+    // Never, whichever features other crates turn on: a small message must not become a large certificate.
+    config.cert_compressors = Vec::new();
+    config.cert_decompressors = Vec::new();
     config.resumption = Resumption::disabled();
     Ok(config)
 }
@@ -64,15 +69,23 @@ pub(crate) fn server_config(
     identity: &TlsIdentity,
     policy: &Policy,
     verdict: Verdict,
+    protocols: &[&[u8]],
 ) -> Result<ServerConfig, Error> {
     let verifier = Verifier::new(policy, Presenter::Client, verdict);
     let mut config = ServerConfig::builder_with_provider(verifier.provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(OwnCertificate(identity.certified_key())));
+    config.alpn_protocols = owned(protocols);
+    config.cert_compressors = Vec::new();
+    config.cert_decompressors = Vec::new();
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
+}
+
+fn owned(protocols: &[&[u8]]) -> Vec<Vec<u8>> {
+    protocols.iter().map(|name| name.to_vec()).collect()
 }
 
 /// The two AES-GCM suites in the reference's order, and the post-quantum hybrid with x25519 behind it.

@@ -76,6 +76,9 @@ async fn both_modes_and_both_policies() {
             meet((&client_id, &client_policy), (&server_id, &server_policy)).await;
         let (mut client, seen_by_client) = client.unwrap();
         let (mut server, seen_by_server) = server.unwrap();
+        // X25519MLKEM768: who records this today reads it neither with a quantum computer nor without.
+        assert_eq!(client.key_exchange(), Some(0x11ec));
+        assert_eq!(server.key_exchange(), Some(0x11ec));
         for (seen, peer, policy) in [
             (seen_by_client, &server_id, &client_policy),
             (seen_by_server, &client_id, &server_policy),

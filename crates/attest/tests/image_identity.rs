@@ -6,10 +6,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use cocoon_attest::image::model_package::{self, PackageError, write_tar};
 use cocoon_attest::image::spec_tree::{self, Node, SpecTree, rtmr3};
 use cocoon_attest::image::verity::{BLOCK_LEN, Verity};
-use cocoon_attest::measurements::model_hash;
+use cocoon_attest::measurements::{TdxMeasurements, model_hash};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -193,6 +195,71 @@ fn verity_roots_and_hash_devices() {
     let mut partial = Verity::new();
     partial.write_all(&[1; 5_000]).unwrap();
     partial.finish().unwrap_err();
+}
+
+/// A report and a quote of one domain name one image.
+#[test]
+fn the_image_hash_of_a_td_report() {
+    let vectors = vectors();
+    let case = &vectors["td_report"];
+    let report = STANDARD.decode(text(case, "report_b64")).unwrap();
+    let found = TdxMeasurements::from_td_report(&report).unwrap();
+    assert_eq!(
+        hex::encode(found.image_hash()),
+        text(case, "image_hash_hex")
+    );
+    let at = case["report_data_offset"].as_u64().unwrap() as usize;
+    assert_eq!(found.report_data, report[at..at + 64]);
+    for (at, value) in [(0, 0x80), (1, 1), (2, 2), (3, 1)] {
+        let mut other = report.clone();
+        other[at] = value;
+        assert!(
+            TdxMeasurements::from_td_report(&other).is_none(),
+            "byte {at}"
+        );
+    }
+    assert!(TdxMeasurements::from_td_report(&report[1..]).is_none());
+}
+
+/// The tool that guests use, over the borders of one, two and three levels. Debian: package cryptsetup-bin.
+#[test]
+fn hash_devices_equal_those_of_veritysetup() {
+    let version = Command::new("veritysetup").arg("--version").output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: no veritysetup");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for blocks in [1_usize, 2, 127, 128, 129, 256, 16_384, 16_385, 16_513] {
+        let data: Vec<u8> = (0..blocks)
+            .flat_map(|block| [(block * 31 % 251) as u8; BLOCK_LEN])
+            .collect();
+        fs::write(at("data"), &data).unwrap();
+        let _ = fs::remove_file(at("hashes"));
+        let output = Command::new("veritysetup")
+            .args(["format", "--salt", "00010203040506070809101a1b1c1d1e1f"])
+            .args(["--uuid", "645ac31f-7610-42e1-8434-9d733699eac0"])
+            .args([at("data"), at("hashes")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let words = String::from_utf8_lossy(&output.stdout).into_owned();
+        let root = words
+            .lines()
+            .find_map(|line| line.strip_prefix("Root hash:"));
+        let mut verity = Verity::with_hash_device();
+        verity.write_all(&data).unwrap();
+        let tree = verity.finish().unwrap();
+        assert_eq!(
+            hex::encode(tree.root),
+            root.unwrap().trim(),
+            "{blocks} blocks"
+        );
+        // A file grows to whole blocks of hashes; nothing else may follow.
+        let theirs = fs::read(at("hashes")).unwrap();
+        assert!(tree.hash_device.unwrap() == theirs, "{blocks} blocks");
+    }
 }
 
 /// The recorded package, rebuilt from files.

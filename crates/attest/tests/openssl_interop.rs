@@ -3,8 +3,14 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use cocoon_attest::claims::{
+    ClaimsProfile, Expected, Network, OwnClaims, ProtocolRange, Role, RootContract,
+};
 use cocoon_attest::pow::{self, Challenge};
-use cocoon_attest::{CertificateMode, Policy, PolicyRules, TlsIdentity, accept, connect, unix_now};
+use cocoon_attest::{
+    CertificateMode, Policy, PolicyRules, TlsIdentity, accept_with_claims, connect_with_claims,
+    unix_now,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -25,6 +31,39 @@ fn identity() -> TlsIdentity {
 
 fn fake_policy() -> Policy {
     Policy::FakeTdx(PolicyRules::default())
+}
+
+/// IANA's number of the group.
+const X25519: u16 = 0x001d;
+
+/// Asked for, and not required.
+fn claims() -> ClaimsProfile {
+    let network = Network {
+        global_id: -3,
+        is_test: true,
+    };
+    let root = RootContract {
+        workchain: 0,
+        hash: [0; 32],
+    };
+    ClaimsProfile {
+        own: OwnClaims {
+            role: Role::Client,
+            network,
+            root,
+            protocol: ProtocolRange { min: 0, max: 3 },
+            encryption: None,
+            payment_key: None,
+            gpu: None,
+        },
+        expected: Expected {
+            roles: vec![Role::Client],
+            network,
+            root,
+            gpu: None,
+        },
+        require: false,
+    }
 }
 
 /// `openssl` knows nothing of proofs of work, so a small go-between does that part.
@@ -66,8 +105,15 @@ async fn s_client_at_our_server() {
         }
         let mut child = command.spawn().unwrap();
         let (tcp, _) = server.accept().await.unwrap();
-        let (mut stream, peer) = accept(tcp, &ours, &fake_policy(), 8).await.unwrap();
+        let claims = Some(&claims());
+        let (mut stream, peer) = accept_with_claims(tcp, &ours, &fake_policy(), 8, claims)
+            .await
+            .unwrap();
         assert_eq!(peer.public_key, theirs.public_key());
+        assert_eq!(peer.claims, None);
+        if group == "X25519" {
+            assert_eq!(stream.key_exchange(), Some(X25519));
+        }
         assert!(peer.fake);
         // Words both ways through the child's pipes, on blocking threads.
         let mut stdin = child.stdin.take().unwrap();
@@ -139,8 +185,13 @@ async fn our_client_at_s_server() {
             let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
         });
         let tcp = TcpStream::connect(address).await.unwrap();
-        let (mut stream, peer) = connect(tcp, &ours, &fake_policy(), 28).await.unwrap();
+        // OpenSSL passes over the offer of claims, and gets none.
+        let claims = Some(&claims());
+        let (mut stream, peer) = connect_with_claims(tcp, &ours, &fake_policy(), 28, claims)
+            .await
+            .unwrap();
         assert_eq!(peer.public_key, theirs.public_key());
+        assert_eq!(peer.claims, None);
         stream.write_all(b"abc\n").await.unwrap();
         stream.flush().await.unwrap();
         // OpenSSL's NewSessionTicket messages come first and are ignored.

@@ -72,6 +72,8 @@ fn tests_named(text: &str) -> Vec<&str> {
                 "null",
                 "fake_tdx",
                 "is_test",
+                "require_claims",
+                "router_uid",
                 "check_hashes",
                 "collateral",
                 "evidence_policy",

@@ -1,5 +1,6 @@
 //! The command line: every command, flag and example.
 
+mod guest;
 mod key_manager;
 mod nodes;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+pub use self::guest::{ExtendArgs, GpuArgs, HostArgs, MachineArgs, QuoteArgs, QuoteKind};
 pub use key_manager::KeyManagerArgs;
 pub use nodes::{ChainArgs, ClientArgs, NodeArgs, ProxyArgs, WorkerArgs};
 
@@ -461,16 +463,24 @@ pub enum AttestCommand {
     /// Compute what evidence should say
     #[command(subcommand)]
     Measure(MeasureCommand),
+    /// Say what this machine can prove about itself: TDX or SEV-SNP guest, kernel, registers, event log, GPUs
+    Host(HostArgs),
+    /// Take a quote or report of this machine
+    Quote(QuoteArgs),
+    /// Take reports of this machine's GPUs
+    Gpu(GpuArgs),
+    /// Measure a text into a run-time register of this TDX guest
+    Extend(ExtendArgs),
 }
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  cocoon attest measure quote quote.dat")]
 pub enum MeasureCommand {
-    /// The image hash of a TDX quote, as the root contract lists it; nothing is verified
+    /// The image hash of a TDX quote or TD report, as the root contract lists it; nothing is verified
     #[command(after_help = "Example:\n  cocoon attest measure quote quote.dat --json")]
     Quote {
-        /// TDX quote, binary or hexadecimal
+        /// TDX quote or TD report, binary or hexadecimal
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Print one JSON object

@@ -6,6 +6,7 @@ pub mod chat;
 pub mod contracts;
 pub mod doctor;
 pub mod exit;
+mod guest;
 pub mod model;
 pub mod router;
 pub mod status;

@@ -10,7 +10,10 @@ mod progress;
 mod running;
 mod screen;
 pub mod settings;
+#[cfg(test)]
+mod software_tdx;
 mod start;
+mod trust;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -26,6 +29,7 @@ use crate::logging;
 use crate::signals::Signals;
 use progress::Progress;
 use settings::Settings;
+use trust::Trust;
 
 /// Runs the command until it is told to stop.
 pub async fn run(args: UpArgs, global: &Global) -> Result<ExitCode> {
@@ -42,8 +46,9 @@ pub async fn run(args: UpArgs, global: &Global) -> Result<ExitCode> {
     let _ = std::fs::remove_file(layout.network_file());
     let fresh = data.founding().is_none();
     let progress = Progress::new(args.quiet);
+    let trust = Trust::fake();
     let running = tokio::select! {
-        running = start::start(&mut data, &settings, &progress, started) => running?,
+        running = start::start(&mut data, &settings, &trust, &progress, started) => running?,
         () = signals.next() => {
             progress.finish();
             eprintln!("stopped before it was ready; the next start goes on from here");

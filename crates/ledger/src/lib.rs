@@ -13,13 +13,16 @@
 //! | [`commit`], [`session`] | which amounts a proxy may sign |
 //! | [`claims`] | what a peer believes a proxy has claimed |
 //! | [`settle`] | when to go to the chain, and with which amount |
-//! | [`stats`], [`choose`] | decaying counters, and the choice of a worker |
+//! | [`stats`], [`choose`] | decaying counters, and the reference's choice of a worker |
+//! | [`health`], [`rank`] | what is measured of a peer, and our choice among peers |
 
 pub mod adjust;
 mod canonical;
 pub mod choose;
 pub mod claims;
 pub mod commit;
+pub mod health;
+pub mod rank;
 pub mod reserve;
 pub mod session;
 pub mod settle;

@@ -137,6 +137,34 @@ fn a_break_bills_what_was_delivered() {
     assert_eq!(run(text).1.delivered_chunks(), 1);
 }
 
+/// The caller has seen the costs in the last usage object; leaving before the connection's end does not change them.
+#[test]
+fn a_break_after_the_usage_bills_the_usage() {
+    let text = "data: {\"choices\":[{\"text\":\"a\"}]}\n\n";
+    let usage =
+        |n: u64| format!("data: {{\"usage\":{{\"completion_tokens\":{n}}},\"choices\":[]}}\n\n");
+    let at_break = |body: &str| run(body).1.usage_at_break().completion;
+    assert_eq!(at_break(&[&text.repeat(2), &usage(1) as &str].concat()), 1);
+    // Pieces after a report are not in it.
+    assert_eq!(
+        at_break(&[&usage(4), &text.repeat(3) as &str].concat()),
+        4 + 3
+    );
+    // A figure that is repeated says nothing of what came in between.
+    assert_eq!(
+        at_break(&[text, &usage(1), text, text, &usage(1)].concat()),
+        1 + 2
+    );
+    assert_eq!(at_break(&[&usage(0), text, text].concat()), 2);
+    // Continuous reports: each counts the piece beside it, before or behind.
+    let before = r#"data: {"choices":[{"text":"a"}],"usage":{"completion_tokens":6}}"#;
+    let behind = r#"data: {"usage":{"completion_tokens":6},"choices":[{"text":"a"}]}"#;
+    for event in [before, behind] {
+        assert_eq!(at_break(&format!("{text}{event}\n\n")), 6, "{event}");
+        assert_eq!(at_break(&format!("{event}\n\n{text}")), 7, "{event}");
+    }
+}
+
 #[test]
 fn a_broken_event_does_not_hide_the_next() {
     for broken in [

@@ -1,6 +1,9 @@
 //! What a role's core sees of its connections: events in, effects out, no sockets.
 
 use std::fmt;
+use std::sync::Arc;
+
+use cocoon_attest::VerifiedClaims;
 
 /// One connection of a node, unique for the life of the process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -19,8 +22,12 @@ pub struct PeerInfo {
     pub public_key: [u8; 32],
     /// Image hash of attestation.md 4.4; 32 zero bytes without attestation.
     pub image_hash: [u8; 32],
+    /// Where the peer is, as far as this node knows: the dialled address, or the other end of the connection.
+    pub address: Option<std::net::SocketAddr>,
     /// The evidence is a fake quote, good for local networks only.
     pub fake: bool,
+    /// What the peer signed for this very connection; only of our own nodes that are linked directly.
+    pub claims: Option<Arc<VerifiedClaims>>,
 }
 
 /// Why a query of ours got no answer.

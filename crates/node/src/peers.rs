@@ -4,6 +4,8 @@
 //! happens on them arrives in one queue, tagged with the port it belongs to.
 
 mod doors;
+mod identity;
+pub mod loopback;
 #[cfg(test)]
 mod tests;
 
@@ -13,24 +15,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cocoon_attest::identity::CertificateMode;
-use cocoon_attest::{TlsIdentity, unix_now};
+use cocoon_attest::ClaimsProfile;
+use cocoon_attest::gate::{Gate, GateLimits, Permit, Setup, site};
 use cocoon_wire::QueryFailure;
 use cocoon_wire::driver::{self, ConnConfig, PeerEvent, PeerHandle, Role};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 pub use self::doors::{Door, DoorError, Trusted, Way};
+pub use self::identity::{ATTESTED_AGE, IdentityCell};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
+use crate::metrics::{Direction, DoorCounts, Verdict};
 
-/// Handshakes at a time on one port: each may cost a few signatures and some memory.
-pub const MAX_HANDSHAKES: usize = 256;
-/// Links of one node at a time.
-pub const MAX_LINKS: usize = 4096;
+/// Who may come in. A handshake costs a few signatures and up to some 100 KiB; when there are more than 256 at once the
+/// oldest makes room, so that silent strangers push out one another. A site (an IPv4 address, a /64 of IPv6) gets a
+/// quarter of either: the workers behind one router of a data centre.
+pub const LIMITS: GateLimits = GateLimits {
+    connections: 4_096,
+    setups: 256,
+    connections_per_address: 1_024,
+    setups_per_address: 64,
+};
 /// First and last pause between attempts (protocol.md appendix A).
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// A connection that lived this long was a success: the next attempt starts without a pause.
@@ -51,47 +60,8 @@ struct Inner {
     links: Mutex<HashMap<LinkId, (usize, PeerHandle)>>,
     next: AtomicU64,
     events: mpsc::Sender<Tagged>,
-}
-
-/// A TLS identity that renews itself before its certificate ends.
-#[derive(Clone)]
-pub struct IdentityCell {
-    current: Arc<Mutex<TlsIdentity>>,
-    mode: CertificateMode,
-}
-
-impl IdentityCell {
-    /// Starts with an identity; later ones are of the same kind.
-    pub fn new(identity: TlsIdentity) -> Self {
-        /// Body of the OID 1.3.6.1.4.1.12345.1, the quote extension.
-        const QUOTE_OID: [u8; 8] = [0x2b, 0x06, 0x01, 0x04, 0x01, 0xe0, 0x39, 0x01];
-        let quoted = identity
-            .certificate_der()
-            .windows(QUOTE_OID.len())
-            .any(|w| w == QUOTE_OID);
-        let mode = if quoted {
-            CertificateMode::FakeTdx
-        } else {
-            CertificateMode::None
-        };
-        IdentityCell {
-            current: Arc::new(Mutex::new(identity)),
-            mode,
-        }
-    }
-
-    /// The identity to use now.
-    pub fn get(&self) -> TlsIdentity {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = unix_now();
-        if current.needs_renewal(now) {
-            match TlsIdentity::generate(self.mode, now) {
-                Ok(fresh) => *current = fresh,
-                Err(e) => warn!("the TLS identity could not be renewed: {e}"),
-            }
-        }
-        current.clone()
-    }
+    gate: Arc<Gate>,
+    doors: DoorCounts,
 }
 
 /// How to be a server.
@@ -100,6 +70,8 @@ pub struct ListenConfig {
     pub port: usize,
     /// How peers come in.
     pub door: Door,
+    /// Claims of direct links; `None` makes and wants none.
+    pub claims: Option<Arc<ClaimsProfile>>,
 }
 
 /// How to be a client.
@@ -108,6 +80,8 @@ pub struct DialConfig {
     pub port: usize,
     /// How servers are reached.
     pub way: Way,
+    /// Claims of direct links; `None` makes and wants none.
+    pub claims: Option<Arc<ClaimsProfile>>,
     /// Connections to keep.
     pub connections: usize,
 }
@@ -115,11 +89,18 @@ pub struct DialConfig {
 impl Peers {
     /// A runtime without links, and the queue of their events.
     pub fn new() -> (Self, mpsc::Receiver<Tagged>) {
+        Self::with_limits(LIMITS)
+    }
+
+    /// The same with other limits.
+    pub fn with_limits(limits: GateLimits) -> (Self, mpsc::Receiver<Tagged>) {
         let (events, queue) = mpsc::channel(1024);
         let inner = Inner {
             links: Mutex::new(HashMap::new()),
             next: AtomicU64::new(1),
             events,
+            gate: Gate::new(limits),
+            doors: DoorCounts::default(),
         };
         (
             Peers {
@@ -135,6 +116,27 @@ impl Peers {
             .links
             .lock()
             .unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How attempts to set up connections ended.
+    pub fn doors(&self) -> &DoorCounts {
+        &self.inner.doors
+    }
+
+    fn counted<T>(
+        &self,
+        direction: Direction,
+        address: SocketAddr,
+        result: Result<(T, PeerInfo), DoorError>,
+    ) -> Result<(T, PeerInfo), DoorError> {
+        let verdict = match &result {
+            Ok((_, peer)) if peer.fake => Verdict::AcceptedFake,
+            Ok(_) => Verdict::Accepted,
+            Err(e) => e.verdict(),
+        };
+        self.inner.doors.count(direction, verdict);
+        let address = Some(address);
+        result.map(|(stream, peer)| (stream, PeerInfo { address, ..peer }))
     }
 
     /// Open links.
@@ -241,12 +243,8 @@ impl Peers {
 
     /// Accepts peers on a port until the task is aborted.
     pub async fn listen(self, listener: TcpListener, cfg: ListenConfig) {
-        let slots = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let cfg = Arc::new(cfg);
         loop {
-            let Ok(slot) = slots.clone().acquire_owned().await else {
-                return;
-            };
             let (stream, from) = match listener.accept().await {
                 Ok(x) => x,
                 Err(e) => {
@@ -255,16 +253,21 @@ impl Peers {
                     continue;
                 }
             };
-            if self.count() >= MAX_LINKS {
-                debug!("{from}: refused, {MAX_LINKS} links are open");
-                continue;
-            }
+            // Behind a router everybody comes from this machine.
+            let stranger = cfg.door.is_direct().then(|| site(from.ip()));
+            let setup = match self.inner.gate.admit(stranger) {
+                Ok(setup) => setup,
+                Err(full) => {
+                    debug!("{from}: refused: {full}");
+                    continue;
+                }
+            };
             let (peers, cfg) = (self.clone(), cfg.clone());
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                match cfg.door.open(stream).await {
-                    Ok((stream, peer)) => {
-                        drop(slot);
+                let opened = peers.welcome(stream, &cfg, setup).await;
+                match peers.counted(Direction::Inbound, from, opened) {
+                    Ok(((stream, _permit), peer)) => {
                         peers
                             .run_trusted(stream, Role::Acceptor, cfg.port, peer)
                             .await;
@@ -273,6 +276,20 @@ impl Peers {
                 }
             });
         }
+    }
+
+    /// From a connection to a trusted stream, unless younger ones need the room.
+    async fn welcome(
+        &self,
+        stream: TcpStream,
+        cfg: &ListenConfig,
+        setup: Setup,
+    ) -> Result<((Trusted, Permit), PeerInfo), DoorError> {
+        let (stream, peer) = tokio::select! {
+            opened = cfg.door.open(stream, cfg.claims.as_deref()) => opened?,
+            () = setup.evicted() => return Err(DoorError::Evicted),
+        };
+        Ok(((stream, setup.establish()?), peer))
     }
 
     /// Keeps connections to targets, chosen at random among those not in use, until the task is aborted.
@@ -330,7 +347,8 @@ impl Peers {
     }
 
     async fn dial_one(&self, target: SocketAddr, cfg: &DialConfig) -> Result<(), DoorError> {
-        let (stream, peer) = cfg.way.go(target).await?;
+        let gone = cfg.way.go(target, cfg.claims.as_deref()).await;
+        let (stream, peer) = self.counted(Direction::Outbound, target, gone)?;
         self.run_trusted(stream, Role::Dialler, cfg.port, peer)
             .await;
         Ok(())

@@ -34,6 +34,10 @@ pub struct RootView {
     pub worker_hashes: BTreeSet<[u8; 32]>,
     /// Model hashes that may be served.
     pub model_hashes: BTreeSet<[u8; 32]>,
+    /// Governance; `None` where a static configuration names nobody.
+    pub owner: Option<Address>,
+    /// The last sequence number given to a proxy.
+    pub last_proxy_seqno: u32,
     /// Addresses that could be parsed.
     pub proxies: Vec<RegisteredProxy>,
 }
@@ -61,6 +65,8 @@ impl RootView {
             proxy_hashes: state.proxy_hashes,
             worker_hashes: state.worker_hashes,
             model_hashes: state.model_hashes,
+            owner: Some(state.owner),
+            last_proxy_seqno: state.last_proxy_seqno,
             proxies,
         })
     }

@@ -77,6 +77,26 @@ impl RootSource {
         Ok(root)
     }
 
+    /// Without comparing image hashes nobody is checked against the root contract (threat G8): refused on mainnet, and
+    /// said aloud elsewhere.
+    pub async fn guard_hashes(&self, compared: bool) -> Result<(), NodeError> {
+        if !compared {
+            guard_uncompared(self.global_id().await?)?;
+            warn!(
+                "image and model hashes are not compared with the root contract: peers may run anything; for tests only"
+            );
+        }
+        Ok(())
+    }
+
+    /// The network's global id; 0 without a chain.
+    pub async fn global_id(&self) -> Result<i32, NodeError> {
+        Ok(match self {
+            RootSource::OnChain { chain, .. } => chain.network().await?.global_id,
+            RootSource::Static(_) => 0,
+        })
+    }
+
     /// The same error for whatever is wrong with the root contract.
     pub fn bad(&self, reason: String) -> NodeError {
         NodeError::Root {
@@ -94,6 +114,16 @@ impl RootSource {
             RootSource::Static(root) => watch_file(root.clone(), every, first),
         }
     }
+}
+
+fn guard_uncompared(global_id: i32) -> Result<(), NodeError> {
+    if global_id == cocoon_ton::chain::MAINNET_GLOBAL_ID {
+        return Err(NodeError::Config(
+            "hashes of images and models are not compared (check_hashes, check_proxy_hashes, check_worker_hashes), which no node on mainnet may do, not even in a test network: set it to true"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn kind(is_test: bool) -> &'static str {
@@ -134,4 +164,21 @@ fn watch_file(
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mainnet_has_no_switch_that_turns_hashes_off() {
+        let error = guard_uncompared(-239).unwrap_err().to_string();
+        assert!(
+            error.contains("mainnet") && error.contains("check_proxy_hashes"),
+            "{error}"
+        );
+        for test_network in [-3, 0, 1_000] {
+            guard_uncompared(test_network).unwrap();
+        }
+    }
 }

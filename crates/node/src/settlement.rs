@@ -97,6 +97,16 @@ impl Settlement {
         self.root_source().read(is_test, policies).await
     }
 
+    /// See [`RootSource::guard_hashes`].
+    pub async fn guard_hashes(&self, compared: bool) -> Result<(), NodeError> {
+        self.root_source().guard_hashes(compared).await
+    }
+
+    /// The network's global id; 0 without a chain.
+    pub async fn global_id(&self) -> Result<i32, NodeError> {
+        self.root_source().global_id().await
+    }
+
     /// The same error for whatever is wrong with the root contract.
     pub fn bad_root(&self, reason: String) -> NodeError {
         self.root_source().bad(reason)

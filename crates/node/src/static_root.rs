@@ -128,7 +128,7 @@ pub fn parse(
     };
     let price = count("price_per_token")?;
     let fee = count("worker_fee_per_token")?;
-    let _last_seqno = count("last_proxy_seqno")?;
+    let last_proxy_seqno = count("last_proxy_seqno")?;
     let version = count("version")?;
     let params_version = count("params_version")?;
     let mut code = |name: &str, fallback: &Cell| -> Result<Cell, FieldError> {
@@ -150,15 +150,20 @@ pub fn parse(
         code("client_sc_code", &codes.client)?,
     );
     let owner = o.string("root_owner_address")?.unwrap_or_default();
-    if !owner.is_empty()
-        && let Err(e) = Address::parse(&owner)
-    {
-        return Err(o.refuse(
-            "root_owner_address",
-            "an address, or an empty text",
-            e.to_string(),
-        ));
-    }
+    let owner = match owner.as_str() {
+        "" => None,
+        text => Some(
+            Address::parse(text)
+                .map_err(|e| {
+                    o.refuse(
+                        "root_owner_address",
+                        "an address, or an empty text",
+                        e.to_string(),
+                    )
+                })?
+                .address,
+        ),
+    };
     let one = cocoon_ton::abi::params::MULTIPLIER_ONE;
     let view = RootView {
         address,
@@ -185,6 +190,8 @@ pub fn parse(
         proxy_hashes,
         worker_hashes,
         model_hashes,
+        owner,
+        last_proxy_seqno,
         proxies,
     };
     Ok((view, o.unread()))

@@ -130,7 +130,10 @@ fn refused(answer: Result<Vec<u8>, QueryFailure>, code: i32, text: &str) {
     }
 }
 
-const BEHIND_ROUTER: Door = Door::Router { allow_fake: true };
+const BEHIND_ROUTER: Door = Door::Router {
+    allow_fake: true,
+    user: None,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proxies_and_workers_get_their_keys_and_others_the_exact_refusal() {

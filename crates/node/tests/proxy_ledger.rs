@@ -17,6 +17,8 @@ fn address(n: u8) -> Address {
 
 fn root() -> RootView {
     RootView {
+        owner: None,
+        last_proxy_seqno: 1,
         address: address(1),
         version: 1,
         params: Params {

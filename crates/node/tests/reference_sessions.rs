@@ -40,6 +40,8 @@ fn sent(session: &str, from: &str) -> Vec<tcp::Payload> {
 fn root() -> RootView {
     let one = cocoon_ton::abi::params::MULTIPLIER_ONE;
     RootView {
+        owner: None,
+        last_proxy_seqno: 1,
         address: Address::basechain([1; 32]),
         version: 3,
         params: Params {

@@ -12,6 +12,7 @@ use cocoon_attest::identity::CertificateMode;
 use cocoon_attest::measurements::TdxMeasurements;
 use cocoon_attest::{Measurements, Policy, PolicyRules, TlsIdentity, unix_now};
 use cocoon_engine::{Backend, BackendEvent, HttpRequest, ModelInfo};
+use cocoon_node::claims::ClaimsSettings;
 use cocoon_node::client::{self, ClientOptions};
 use cocoon_node::peers::{Door, IdentityCell, Way};
 use cocoon_node::proto::{self, AnswerKind, FromProxy};
@@ -129,8 +130,16 @@ struct Net {
     key: SigningKey,
 }
 
-/// A proxy whose workers come directly and whose clients come from a router, and a worker.
+fn claims(require: bool) -> ClaimsSettings {
+    ClaimsSettings {
+        require,
+        ..ClaimsSettings::default()
+    }
+}
+
+/// A proxy whose workers come directly, and a worker. Claims are required where clients come directly too.
 async fn network(client_door: Door) -> Net {
+    let require = client_door.is_direct();
     let dir = tempfile::tempdir().unwrap();
     let key = SigningKey::from_bytes(&[5; 32]);
     let (workers, clients) = (listen().await, listen().await);
@@ -161,6 +170,7 @@ async fn network(client_door: Door) -> Net {
             ..ProxySettings::default()
         },
         timing: Timing::local(),
+        claims: claims(require),
     };
     let proxy = proxy::start(options).await.unwrap();
     let options = WorkerOptions {
@@ -183,6 +193,7 @@ async fn network(client_door: Door) -> Net {
         store_key: SigningKey::from_bytes(&[6; 32]),
         settings: Default::default(),
         timing: Timing::local(),
+        claims: claims(require),
     };
     let worker = worker::start(options).await.unwrap();
     Net {
@@ -261,7 +272,11 @@ async fn connect_as(handle: &PeerHandle, owner: &str) -> msg::ConnectedToProxy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_the_references_kind_is_served_without_a_chain() {
-    let net = network(Door::Router { allow_fake: true }).await;
+    let net = network(Door::Router {
+        allow_fake: true,
+        user: None,
+    })
+    .await;
     net.served().await;
     let (handle, mut events) = through_router(&net).await;
     assert!(matches!(events.recv().await, Some(PeerEvent::Ready)));
@@ -374,11 +389,14 @@ async fn our_client_answers_and_follows_the_file() {
         check_hashes: true,
         settings: Default::default(),
         timing: Timing::local(),
+        claims: claims(true),
         api_keys: Vec::new(),
     };
     let client = client::start(options).await.unwrap();
     net.served().await;
     until("the client is ready", || async { client.ready() }).await;
+    let worker = &net.proxy.stats().await["worker_connections"][0];
+    assert_eq!(worker["signed_claims"], true);
     let body = r#"{"model":"echo","messages":[{"role":"user","content":"x"}],"max_tokens":5}"#;
     let mut tcp = TcpStream::connect(at).await.unwrap();
     let request = format!(
@@ -424,4 +442,42 @@ async fn a_wrong_file_stops_the_start_with_its_name_and_member() {
     let error = s.read_root(false, &[]).await.unwrap_err().to_string();
     assert!(error.contains("is_test"), "{error}");
     assert!(s.read_root(true, &[&fake_policy()]).await.is_ok());
+}
+
+/// Behind a router there is no TLS connection that claims could be bound to.
+#[tokio::test]
+async fn claims_cannot_be_required_behind_a_router() {
+    let dir = tempfile::tempdir().unwrap();
+    let (workers, http) = (listen().await, listen().await);
+    write_root(&dir.path().join("root.json"), 1, &workers, &http);
+    let options = |require| ProxyOptions {
+        settlement: settlement(dir.path(), address(10)),
+        key: SigningKey::from_bytes(&[5; 32]),
+        owner: address(11),
+        store: dir.path().join("proxy.redb"),
+        workers: None,
+        clients: None,
+        is_test: true,
+        testnet: true,
+        check_hashes: true,
+        settings: ProxySettings::default(),
+        timing: Timing::local(),
+        claims: claims(require),
+    };
+    let behind = ProxyOptions {
+        workers: Some(Entrance {
+            listener: workers,
+            door: Door::Router {
+                allow_fake: true,
+                user: None,
+            },
+        }),
+        ..options(true)
+    };
+    let error = proxy::start(behind).await.err().unwrap().to_string();
+    assert!(
+        error.contains("required of every worker") && error.contains("router"),
+        "{error}"
+    );
+    proxy::start(options(true)).await.unwrap().drain().await;
 }

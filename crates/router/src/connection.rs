@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cocoon_attest::frame::{Endpoint, PeerInfo};
+use cocoon_attest::gate::{Full, Gate, Permit};
 use cocoon_attest::{AttestError, PeerIdentity, TlsStream};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -13,7 +14,6 @@ use tracing::{debug, info};
 
 use crate::certificate::Certificate;
 use crate::dial::DialError;
-use crate::gate::{Full, Gate, Permit};
 use crate::limits::Limits;
 use crate::metrics::{Counters, Gauge, add, count};
 use crate::policies::{Policies, PolicyBook};

@@ -75,3 +75,25 @@ pub(crate) fn set_options(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 5.1: both kinds of sockets, accepted and dialled, get these.
+    #[tokio::test]
+    async fn sockets_send_at_once_and_notice_vanished_ends() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target {
+            host: Host::Ip([127, 0, 0, 1].into()),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let dialled = dial(&target, Duration::from_secs(20)).await.unwrap();
+        let socket = SockRef::from(&dialled);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        let accepted = listener.accept().await.unwrap().0;
+        assert!(!accepted.nodelay().unwrap());
+        set_options(&accepted);
+        assert!(accepted.nodelay().unwrap());
+    }
+}

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use cocoon_attest::accept;
+use cocoon_attest::gate::Setup;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::connection::{Established, PortContext, SetupError, announce};
 use crate::dial::dial;
-use crate::gate::Setup;
 use crate::target::Target;
 
 /// Proof of work, TLS and policy; then, and not before, the application hears of it.

@@ -29,7 +29,6 @@
 mod assemble;
 mod connection;
 mod dial;
-mod gate;
 mod inbound;
 mod outbound;
 mod pipe;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cocoon_attest::gate::GateLimits;
+
 /// What a router allows. [`Limits::default`] suits a node; tests and large proxies change it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -30,6 +32,18 @@ pub struct Limits {
     pub recheck: Duration,
     /// How often certificate files are looked at, and a certificate in memory is checked for renewal.
     pub certificate_poll: Duration,
+}
+
+impl Limits {
+    /// Those of who may come in.
+    pub(crate) fn gate(&self) -> GateLimits {
+        GateLimits {
+            connections: self.connections,
+            setups: self.setups,
+            connections_per_address: self.connections_per_address,
+            setups_per_address: self.setups_per_address,
+        }
+    }
 }
 
 impl Default for Limits {

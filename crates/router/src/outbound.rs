@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use cocoon_attest::gate::{Permit, Setup};
 use cocoon_attest::{PeerIdentity, TlsStream, connect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,7 +12,6 @@ use tokio::time::timeout;
 
 use crate::connection::{Established, PortContext, SetupError, announce};
 use crate::dial::dial;
-use crate::gate::{Permit, Setup};
 use crate::limits::MAX_EARLY;
 use crate::policies::Policies;
 use crate::relay::discard;

@@ -1,10 +1,11 @@
 //! The running router: its listeners, and how it stops.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_attest::gate::{Gate, Setup, site};
 use cocoon_attest::{IdentityError, TlsIdentity, unix_now};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +17,6 @@ use tracing::{debug, error, info, warn};
 use crate::certificate::{Certificate, Refresh};
 use crate::connection::{PortContext, SetupError, Shared};
 use crate::dial::set_options;
-use crate::gate::{Gate, Setup};
 use crate::limits::ACCEPT_PAUSE;
 use crate::metrics::{Gauge, Snapshot, count};
 use crate::policies::{Policies, PolicyBook};
@@ -85,7 +85,7 @@ impl Router {
                 .await
                 .map_err(|_| RouterError::Runtime)??;
         let shared = Arc::new(Shared {
-            gate: Gate::new(settings.limits.clone()),
+            gate: Gate::new(settings.limits.gate()),
             policies: PolicyBook::new(settings.policies),
             certificate,
             limits: settings.limits,
@@ -246,17 +246,6 @@ fn take(
     }
 }
 
-/// Whom an address is counted for: a site of IPv6 has a whole /64 of them.
-fn site(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
 async fn serve(context: Arc<PortContext>, stream: TcpStream, from: SocketAddr, setup: Setup) {
     set_options(&stream);
     let setting_up = Gauge::raise(&context.counters.setting_up);
@@ -307,18 +296,5 @@ async fn renew(shared: Arc<Shared>) {
             // The runtime is shutting down.
             Err(_) => return,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_site_has_one_count() {
-        let site = |text: &str| site(text.parse().unwrap());
-        assert_eq!(site("2001:db8::1"), site("2001:db8::ffff:1:2:3"));
-        assert_ne!(site("2001:db8::1"), site("2001:db8:0:1::1"));
-        assert_ne!(site("192.0.2.1"), site("192.0.2.2"));
     }
 }

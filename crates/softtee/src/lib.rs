@@ -9,11 +9,13 @@ mod gpu;
 mod pki;
 mod snp;
 mod tdx;
+mod tsm;
 
 pub use gpu::SoftGpu;
 pub use pki::{Key, Kind};
 pub use snp::{SnpFields, SoftSnp};
 pub use tdx::{EnclaveFields, SoftTdx, TdFields};
+pub use tsm::{Fault, Machine, SoftKernel};
 
 /// Stands in the name of every root made here, and hence in every binary that contains this crate.
 pub const MARKER: &str = "Cocoon software root for tests, proves nothing";

@@ -38,9 +38,20 @@ fn ids_are_those_of_the_specification() {
         .filter(|entry| !specified.iter().any(|(_, id, _)| *id == entry.id))
         .map(|entry| entry.name)
         .collect();
-    assert_eq!(ours, ["client.cancelQuery", "proxy.cancelQuery"]);
+    assert_eq!(
+        ours,
+        [
+            "client.cancelQuery",
+            "client.runQueryRouted",
+            "client.getWorkerTypesV3",
+            "client.workerInstanceV3",
+            "client.workerTypeV3",
+            "client.workerTypesV3",
+            "proxy.cancelQuery"
+        ]
+    );
     assert_eq!(client::CancelQuery::ID, 0x3265_a5f8);
-    assert_eq!(catalogue::CONSTRUCTORS.len(), 100);
+    assert_eq!(catalogue::CONSTRUCTORS.len(), 105);
 }
 
 #[test]

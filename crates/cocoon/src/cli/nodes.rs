@@ -15,7 +15,8 @@ Examples:
 
 The file is the reference's client-config.json (a JSON object): is_test, is_testnet, http_port, owner_address,
 root_contract_address, node_wallet_key, proxy_connections, connect_to_proxy_via, check_proxy_hashes, secret_string,
-http_access_hash; and of our own: chain, attestation, collateral, evidence_policy. See docs/nodes.md.";
+http_access_hash; and of our own: chain, attestation, certificate, collateral, evidence_policy, require_claims,
+router_uid. See docs/nodes.md.";
 
 const PROXY_EXAMPLES: &str = "\
 Examples:
@@ -24,8 +25,8 @@ Examples:
 
 The file is the reference's proxy-config.json (a JSON object): is_test, is_testnet, workers_rpc_port, client_rpc_port,
 http_port, owner_address, root_contract_address, machine_specific_private_key, node_wallet_key, db_path,
-check_worker_hashes, http_access_hash; and of our own: chain, attestation, collateral, evidence_policy,
-direct, listen, pow_difficulty. See docs/nodes.md.";
+check_worker_hashes, http_access_hash; and of our own: chain, attestation, certificate, collateral, evidence_policy,
+require_claims, router_uid, direct, listen, pow_difficulty. See docs/nodes.md.";
 
 const WORKER_EXAMPLES: &str = "\
 Examples:
@@ -36,7 +37,7 @@ Examples:
 The file is the reference's worker-config.json (a JSON object): is_test, is_testnet, http_port, owner_address,
 root_contract_address, node_wallet_key, proxy_connections, connect_to_proxy_via, model_name, coefficient,
 forward_requests_to, max_active_requests, check_proxy_hashes, image_hash, http_access_hash; and of our own: chain,
-attestation, collateral, evidence_policy. See docs/nodes.md.";
+attestation, certificate, collateral, evidence_policy, require_claims, router_uid. See docs/nodes.md.";
 
 const CHAIN_EXAMPLES: &str = "\
 Examples:

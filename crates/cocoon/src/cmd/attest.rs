@@ -9,10 +9,11 @@ use cocoon_attest::evidence::{EvidencePolicy, PolicyFile, tdx};
 use cocoon_attest::image::model_package;
 use cocoon_attest::image::spec_tree::{self, rtmr3};
 use cocoon_attest::image::verity::Verity;
-use cocoon_attest::measurements::model_hash;
+use cocoon_attest::measurements::{TdxMeasurements, model_hash};
 use cocoon_attest::time::{parse_moment, unix_now};
 use serde_json::json;
 
+use super::guest;
 use crate::cli::{AttestCommand, MeasureCommand};
 use crate::error::{CliError, Result};
 use crate::fs::io_error;
@@ -38,6 +39,10 @@ pub fn run(command: &AttestCommand) -> Result<ExitCode> {
         AttestCommand::Measure(MeasureCommand::Model { dir, name, json }) => {
             model(dir, name.as_deref(), *json)
         }
+        AttestCommand::Host(args) => guest::host(args),
+        AttestCommand::Quote(args) => guest::quote(args),
+        AttestCommand::Gpu(args) => guest::gpu(args),
+        AttestCommand::Extend(args) => guest::extend(args),
     }
 }
 
@@ -121,10 +126,18 @@ fn quote(path: &Path, json: bool) -> Result<ExitCode> {
     let bytes = digits
         .and_then(|digits| hex::decode(digits).ok())
         .unwrap_or(bytes);
-    let body = tdx::unverified_body(&bytes).map_err(|error| {
-        CliError::usage(format!("{} is no TDX quote", path.display())).found(error.to_string())
+    // A report is what a guest can look at without asking its host for a signature.
+    let measured = match TdxMeasurements::from_td_report(&bytes) {
+        Some(measured) => Ok(measured),
+        None => tdx::unverified_body(&bytes).map(|body| body.measurements),
+    };
+    let found = &measured.map_err(|error| {
+        CliError::usage(format!(
+            "{} is neither a TDX quote nor a TD report",
+            path.display()
+        ))
+        .found(error.to_string())
     })?;
-    let found = &body.measurements;
     let image_hash = hex::encode(found.image_hash());
     if json {
         super::print_json(&json!({

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cocoon_attest::Policy;
-use cocoon_node::peers::Way;
+use cocoon_node::claims::ClaimsSettings;
+use cocoon_node::peers::{IdentityCell, Way};
 use cocoon_node::reference_json::FieldError;
 use cocoon_node::root::RootView;
 use cocoon_node::wallet::WalletHandle;
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::chain::{self, Source};
 use super::config::{self, Shared};
-use super::evidence;
+use super::evidence::{self, Attestation};
 use super::keyring::Keyring;
 use super::start::{self, Common};
 use crate::cli::{Global, NodeArgs, Settle};
@@ -236,6 +237,10 @@ impl Base {
             testnet: self.shared.testnet,
             check_hashes: self.shared.check_hashes,
             settle: self.settle,
+            claims: ClaimsSettings {
+                require: self.shared.require_claims,
+                ..ClaimsSettings::default()
+            },
             timing: timing(self.settle),
         }
     }
@@ -251,19 +256,19 @@ impl Base {
     }
 
     /// What peers must prove that are attested in this process.
-    ///
-    /// Test networks use the fake unless told otherwise; elsewhere only genuine evidence counts.
     pub fn policy(&self) -> Result<Policy> {
         policy(&self.shared)
     }
 
+    /// Our own certificate towards peers that are attested in this process. A client proves nothing unless told to.
+    pub fn identity(&self) -> Result<IdentityCell> {
+        let proof = evidence::proof(&self.shared, self.role == "client")?;
+        // Hardware may take its time, and nothing else runs yet.
+        tokio::task::block_in_place(|| start::identity(proof))
+    }
+
     /// The way to proxies: through the router that was named, or directly.
-    pub fn way(
-        &self,
-        flag: Option<&str>,
-        configured: Option<&str>,
-        mode: cocoon_attest::CertificateMode,
-    ) -> Result<Way> {
+    pub fn way(&self, flag: Option<&str>, configured: Option<&str>) -> Result<Way> {
         let router = match flag {
             Some("direct") => None,
             Some(text) if config::is_host_port(text) => Some(text),
@@ -278,8 +283,9 @@ impl Base {
             Some(router) => Ok(Way::Router {
                 router: router.to_owned(),
                 allow_fake: self.shared.is_test,
+                user: self.shared.router_uid,
             }),
-            None => start::direct(mode, self.policy()?),
+            None => Ok(start::direct(self.identity()?, self.policy()?)),
         }
     }
 
@@ -296,14 +302,9 @@ impl Base {
 
 /// See [`Base::policy`].
 pub fn policy(shared: &Shared) -> Result<Policy> {
-    let usual = if shared.is_test { "fake_tdx" } else { "tdx" };
-    match shared.attestation.as_deref().unwrap_or(usual) {
-        "fake_tdx" => evidence::nothing_to_verify(shared).map(|()| start::fake_policy()),
-        "tdx" => evidence::tdx_policy(shared),
-        other => Err(CliError::usage("the attestation cannot be used")
-            .expected("fake_tdx (test networks only) or tdx")
-            .found(format!("{other:?}"))
-            .hint("correct 'attestation' in the configuration, or leave it out")),
+    match evidence::attestation(shared)? {
+        Attestation::Fake => evidence::nothing_to_verify(shared).map(|()| start::fake_policy()),
+        Attestation::Tdx => evidence::tdx_policy(shared),
     }
 }
 

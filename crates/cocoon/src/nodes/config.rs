@@ -1,7 +1,8 @@
 //! Configuration files of single nodes: the reference's JSON (protocol.md 9.1 and 9.2) and a few members of our own.
 //!
-//! Ours are `chain`, `attestation`, `collateral`, `evidence_policy`, and for a proxy `direct`, `listen` and `pow_difficulty`; the reference ignores
-//! what it does not know, so one file serves both. Where its defaults would lose money or serve nobody, ours differ:
+//! Ours are `chain`, `attestation`, `certificate`, `collateral`, `evidence_policy`, `require_claims`, `router_uid`, and for
+//! a proxy `direct`, `listen` and `pow_difficulty`; the reference ignores what it does not know, so one file serves both.
+//! Where its defaults would lose money or serve nobody, ours differ:
 //! a missing key or secret is made instead of being empty, a missing coefficient is 1000, a missing
 //! `proxy_connections` is 1.
 
@@ -50,10 +51,16 @@ pub struct Shared {
     pub chain: Option<String>,
     /// Ours: what direct peers must prove.
     pub attestation: Option<String>,
+    /// Ours: what our own certificate proves to direct peers.
+    pub certificate: Option<String>,
     /// Ours: directory with Intel's collateral, without which no quote is believed.
     pub collateral: Option<String>,
     /// Ours: file with one policy on evidence.
     pub evidence_policy: Option<String>,
+    /// Ours: the user id that the router runs as; nobody else on this machine is believed.
+    pub router_uid: Option<u32>,
+    /// Ours: refuse peers that make no signed claims, such as the reference and whoever is behind a router.
+    pub require_claims: bool,
 }
 
 impl Shared {
@@ -70,8 +77,11 @@ impl Shared {
             check_hashes: true,
             chain: None,
             attestation: None,
+            certificate: None,
             collateral: None,
             evidence_policy: None,
+            require_claims: false,
+            router_uid: None,
         }
     }
 }
@@ -211,8 +221,11 @@ fn without_owner(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
         check_hashes: o.bool(check)?.unwrap_or(false) || !is_test,
         chain: nonempty(o, "chain")?,
         attestation: nonempty(o, "attestation")?,
+        certificate: nonempty(o, "certificate")?,
         collateral: nonempty(o, "collateral")?,
         evidence_policy: nonempty(o, "evidence_policy")?,
+        router_uid: o.unsigned("router_uid", u32::MAX)?,
+        require_claims: o.bool("require_claims")?.unwrap_or(false),
     })
 }
 

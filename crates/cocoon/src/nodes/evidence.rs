@@ -6,11 +6,52 @@ use std::sync::Arc;
 use cocoon_attest::evidence::TdxVerifier;
 use cocoon_attest::evidence::collateral::CollateralStore;
 use cocoon_attest::evidence::tdx_policy::TdxPolicy;
+use cocoon_attest::quote_source::TdxGuest;
 use cocoon_attest::{Policy, PolicyRules};
 
 use super::config::Shared;
+use super::start::Proof;
 use crate::cmd::attest::choose;
 use crate::error::{CliError, Result};
+
+/// Whose evidence counts between nodes that are linked directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attestation {
+    /// Anybody's: test networks only.
+    Fake,
+    /// Genuine quotes.
+    Tdx,
+}
+
+/// Test networks use the fake unless told otherwise; elsewhere only genuine evidence counts.
+pub fn attestation(shared: &Shared) -> Result<Attestation> {
+    match shared.attestation.as_deref() {
+        Some("fake_tdx") => Ok(Attestation::Fake),
+        Some("tdx") => Ok(Attestation::Tdx),
+        None if shared.is_test => Ok(Attestation::Fake),
+        None => Ok(Attestation::Tdx),
+        Some(other) => Err(CliError::usage("the attestation cannot be used")
+            .expected("fake_tdx (test networks only) or tdx")
+            .found(format!("{other:?}"))
+            .hint("correct 'attestation' in the configuration, or leave it out")),
+    }
+}
+
+/// What our own certificate proves: by default what we demand of others, and for a client nothing.
+pub fn proof(shared: &Shared, client: bool) -> Result<Proof> {
+    match (shared.certificate.as_deref(), attestation(shared)?) {
+        (None, _) if client => Ok(Proof::Key),
+        (Some("none"), _) => Ok(Proof::Key),
+        (Some("fake_tdx"), Attestation::Fake) | (None, Attestation::Fake) => Ok(Proof::Fake),
+        (Some("tdx"), _) | (None, Attestation::Tdx) => {
+            Ok(Proof::Quote(Arc::new(TdxGuest::default())))
+        }
+        (Some(found), _) => Err(CliError::usage("the certificate cannot be used")
+            .expected("none, tdx, or fake_tdx where 'attestation' is fake_tdx too")
+            .found(format!("{found:?}"))
+            .hint("correct 'certificate' in the configuration, or leave it out")),
+    }
+}
 
 /// What peers must prove under `tdx`. Without collateral the policy refuses every peer and says why.
 pub fn tdx_policy(shared: &Shared) -> Result<Policy> {
@@ -137,6 +178,47 @@ mod tests {
         std::fs::write(folder.path().join("collateral/a.json"), software).unwrap();
         let error = tdx_policy(&armed).unwrap_err().to_string();
         assert!(error.contains("is not genuine"), "{error}");
+    }
+
+    /// Who demands quotes shows one; a client shows none; a fake one is shown only where fakes count.
+    #[test]
+    fn a_certificate_proves_what_is_demanded() {
+        let proves = |client, edit: &dyn Fn(&mut Shared)| match proof(&shared(edit), client) {
+            Ok(Proof::Key) => "key".to_owned(),
+            Ok(Proof::Fake) => "fake".to_owned(),
+            Ok(Proof::Quote(_)) => "quote".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let set = |test, attestation: &str, certificate: &str| {
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            let (attestation, certificate) = (some(attestation), some(certificate));
+            move |s: &mut Shared| {
+                s.is_test = test;
+                s.attestation.clone_from(&attestation);
+                s.certificate.clone_from(&certificate);
+            }
+        };
+        assert_eq!(proves(false, &set(false, "", "")), "quote");
+        assert_eq!(proves(false, &set(true, "", "")), "fake");
+        assert_eq!(proves(false, &set(true, "tdx", "")), "quote");
+        assert_eq!(proves(false, &set(true, "", "tdx")), "quote");
+        assert_eq!(proves(false, &set(false, "", "none")), "key");
+        for test in [false, true] {
+            assert_eq!(proves(true, &set(test, "", "")), "key");
+        }
+        assert_eq!(proves(true, &set(false, "", "tdx")), "quote");
+        let refused = proves(false, &set(false, "", "fake_tdx"));
+        assert!(
+            refused.contains("where 'attestation' is fake_tdx too"),
+            "{refused}"
+        );
+        let refused = proves(false, &set(false, "", "sgx"));
+        assert!(refused.contains("\"sgx\""), "{refused}");
+        let refused = proves(false, &set(false, "snp", ""));
+        assert!(
+            refused.contains("the attestation cannot be used"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::base::{self, ConfigFile, listen};
 use super::chain;
 use super::config::{self, KeyManagerFile};
+use super::evidence;
 use super::keyring::{Keyring, TOKEN_FILE};
 use super::life::{self, Node, Started};
 use super::pages::{self, Operator};
@@ -92,10 +93,14 @@ async fn begin(
     let keyring = Keyring::open(data.layout(), ROLE)?;
     let dir = data.layout().path().to_owned();
     let door = if conf.direct {
-        start::direct_door(base::policy(shared)?, pow)?
+        let proof = evidence::proof(shared, false)?;
+        // Hardware may take its time, and nothing else runs yet.
+        let identity = tokio::task::block_in_place(|| start::identity(proof))?;
+        start::direct_door(identity, base::policy(shared)?, pow)
     } else {
         Door::Router {
             allow_fake: shared.is_test,
+            user: shared.router_uid,
         }
     };
     let listener = listen(ip, conf.rpc_port, "rpc_port")?;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cocoon_attest::{CertificateMode, Policy};
+use cocoon_attest::Policy;
 use cocoon_engine::HttpUpstream;
 use cocoon_engine::upstream::UpstreamOptions;
 use cocoon_node::peers::Door;
@@ -51,11 +51,7 @@ pub async fn client(args: &ClientArgs, global: &Global) -> Result<ExitCode> {
         };
         let open = !base.http_listen.is_loopback() && keys.is_empty();
         let (port, http) = base.http()?.ok_or_else(|| CliError::new("no endpoint"))?;
-        let way = base.way(
-            args.router.as_deref(),
-            conf.router.as_deref(),
-            CertificateMode::None,
-        )?;
+        let way = base.way(args.router.as_deref(), conf.router.as_deref())?;
         let setup = ClientSetup {
             secret: base
                 .keyring
@@ -144,16 +140,17 @@ pub async fn proxy(args: &ProxyArgs, global: &Global) -> Result<ExitCode> {
             data_dir: conf.db_path.map(Into::into),
         };
         let base = plan.open(&args.node, global).await?;
+        let identity = conf.direct.then(|| base.identity()).transpose()?;
         let entrance = |port: u16, what: &str, policy: Policy| -> Result<Option<Entrance>> {
             if port == 0 {
                 return Ok(None);
             }
-            let door = if conf.direct {
-                direct_door(policy, pow)?
-            } else {
-                Door::Router {
+            let door = match &identity {
+                Some(identity) => direct_door(identity.clone(), policy, pow),
+                None => Door::Router {
                     allow_fake: base.shared.is_test,
-                }
+                    user: base.shared.router_uid,
+                },
             };
             let listener = listen(ip, port, what)?;
             Ok(Some(Entrance { listener, door }))
@@ -253,11 +250,7 @@ pub async fn worker(args: &WorkerArgs, global: &Global) -> Result<ExitCode> {
         let model = backend(args, &conf, &base).await?;
         check_listed(&base, &conf).await?;
         let http = base.http()?;
-        let way = base.way(
-            args.router.as_deref(),
-            conf.router.as_deref(),
-            CertificateMode::FakeTdx,
-        )?;
+        let way = base.way(args.router.as_deref(), conf.router.as_deref())?;
         let coefficient = conf.coefficient.unwrap_or(DEFAULT_COEFFICIENT);
         let setup = WorkerSetup {
             owner: base.shared.owner,

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use cocoon_attest::identity::CertificateMode;
 use cocoon_attest::measurements::TdxMeasurements;
-use cocoon_attest::{Policy, PolicyRules, TlsIdentity, unix_now};
+use cocoon_attest::{IdentityError, Policy, PolicyRules, QuoteSource, TlsIdentity, unix_now};
 use cocoon_engine::Backend;
 use cocoon_ledger::NanoTon;
 use cocoon_ledger::settle::Thresholds;
+use cocoon_node::claims::ClaimsSettings;
 use cocoon_node::client::{self, ClientHandle, ClientOptions, ClientSettings};
 use cocoon_node::peers::{Door, IdentityCell, Way};
 use cocoon_node::proxy::{self, Entrance, ProxyHandle, ProxyOptions, ProxySettings};
@@ -47,6 +48,8 @@ pub struct Common {
     pub settle: Settle,
     /// Poll intervals.
     pub timing: Timing,
+    /// Signed claims of direct links.
+    pub claims: ClaimsSettings,
 }
 
 /// What a proxy needs beside [`Common`].
@@ -112,29 +115,52 @@ pub fn fake_policy() -> Policy {
     })
 }
 
-/// A fresh TLS identity that renews itself.
-pub fn identity(mode: CertificateMode) -> Result<IdentityCell> {
-    TlsIdentity::generate(mode, unix_now())
-        .map(IdentityCell::new)
-        .map_err(|e| CliError::new("cannot make a TLS certificate").found(e.to_string()))
+/// What our own certificate proves.
+#[derive(Clone)]
+pub enum Proof {
+    /// Possession of its key: clients, which nobody attests.
+    Key,
+    /// A fake quote, on test networks.
+    Fake,
+    /// A quote of the machine this runs in, for a fresh key.
+    Quote(Arc<dyn QuoteSource>),
+}
+
+/// A fresh TLS identity that renews itself. Blocks for a second where hardware signs.
+pub fn identity(proof: Proof) -> Result<IdentityCell> {
+    let plain = |mode| TlsIdentity::generate(mode, unix_now()).map(IdentityCell::new);
+    let made = match proof {
+        Proof::Key => plain(CertificateMode::None),
+        Proof::Fake => plain(CertificateMode::FakeTdx),
+        Proof::Quote(source) => IdentityCell::attested(source, unix_now()),
+    };
+    made.map_err(|e| {
+        let error = CliError::new("cannot make a TLS certificate").found(e.to_string());
+        match e {
+            IdentityError::Quote(_) => error
+                .hint("'cocoon attest host' shows what this machine offers and what is missing")
+                .hint("a test network needs no quotes: set 'attestation' to \"fake_tdx\" there"),
+            _ => error,
+        }
+    })
 }
 
 /// A way with RA-TLS in this process.
-pub fn direct(mode: CertificateMode, policy: Policy) -> Result<Way> {
-    Ok(Way::Direct {
-        identity: identity(mode)?,
+pub fn direct(identity: IdentityCell, policy: Policy) -> Way {
+    Way::Direct {
+        identity,
         policy,
         max_pow: cocoon_attest::pow::MAX_CLIENT_DIFFICULTY,
-    })
+    }
 }
 
 /// A port with RA-TLS in this process.
-pub fn direct_door(policy: Policy, pow_difficulty: u8) -> Result<Door> {
-    Ok(Door::Direct {
-        identity: identity(CertificateMode::FakeTdx)?,
+pub fn direct_door(identity: IdentityCell, policy: Policy, pow_difficulty: u8) -> Door {
+    Door::Direct {
+        identity,
         policy,
         pow_difficulty,
-    })
+    }
 }
 
 /// Starts a node's wallet, which looks at its account every `poll`.
@@ -231,6 +257,7 @@ pub async fn start_proxy(common: Common, setup: ProxySetup) -> Result<ProxyHandl
         check_hashes: common.check_hashes,
         settings: proxy_settings(common.settle),
         timing: common.timing,
+        claims: common.claims,
     };
     proxy::start(options)
         .await
@@ -256,6 +283,7 @@ pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHa
         store_key: setup.store_key,
         settings: worker_settings(common.settle),
         timing: common.timing,
+        claims: common.claims,
     };
     worker::start(options)
         .await
@@ -278,6 +306,7 @@ pub async fn start_client(common: Common, setup: ClientSetup) -> Result<ClientHa
         check_hashes: common.check_hashes,
         settings: client_settings(common.settle, setup.accept_exit_risk),
         timing: common.timing,
+        claims: common.claims,
         api_keys: setup.api_keys,
     };
     client::start(options)

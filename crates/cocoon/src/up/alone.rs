@@ -144,7 +144,8 @@ async fn start(
     };
     let registry = Registry {
         model_full_name: model.clone(),
-        image_hash: fake_image_hash(),
+        worker_image: fake_image_hash(),
+        proxy_image: fake_image_hash(),
         worker_rpc_port: args.workers_rpc_port.unwrap_or(11_001),
         client_rpc_port: args.client_rpc_port.unwrap_or(11_002),
     };

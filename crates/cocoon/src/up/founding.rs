@@ -72,8 +72,10 @@ pub struct Founder {
 pub struct Registry {
     /// Full name of the model.
     pub model_full_name: String,
-    /// Image that proxy and worker show.
-    pub image_hash: [u8; 32],
+    /// Image that the worker shows.
+    pub worker_image: [u8; 32],
+    /// Image that the proxy shows.
+    pub proxy_image: [u8; 32],
     /// Where the proxy listens for workers.
     pub worker_rpc_port: u16,
     /// Where the proxy listens for clients.
@@ -221,16 +223,16 @@ impl Founder {
                 hash: model,
             });
         }
-        if !view.worker_hashes.contains(&wanted.image_hash) {
+        if !view.worker_hashes.contains(&wanted.worker_image) {
             messages.push(RootMessage::AddWorkerHash {
                 query_id: query_id(),
-                hash: wanted.image_hash,
+                hash: wanted.worker_image,
             });
         }
-        if !view.proxy_hashes.contains(&wanted.image_hash) {
+        if !view.proxy_hashes.contains(&wanted.proxy_image) {
             messages.push(RootMessage::AddProxyHash {
                 query_id: query_id(),
-                hash: wanted.image_hash,
+                hash: wanted.proxy_image,
             });
         }
         let address = NetAddress::from_endpoints(at);

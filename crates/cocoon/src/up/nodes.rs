@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_attest::Policy;
-use cocoon_attest::identity::CertificateMode;
+use cocoon_node::claims::ClaimsSettings;
 use cocoon_node::client::ClientHandle;
 use cocoon_node::proxy::{Entrance, ProxyHandle};
 use cocoon_node::wallet::WalletHandle;
@@ -17,11 +17,12 @@ use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
 
 use super::settings::Settings;
+use super::trust::Trust;
 use crate::engine::Model;
 use crate::error::Result;
 use crate::keys::Keys;
 use crate::nodes::start::{
-    self, ClientSetup, Common, ProxySetup, WorkerSetup, direct, direct_door, fake_policy,
+    self, ClientSetup, Common, Proof, ProxySetup, WorkerSetup, direct, direct_door,
 };
 
 /// Between looks of a node's wallet at its account; the chain is in this process.
@@ -37,6 +38,8 @@ pub struct Local<'a> {
     pub keys: &'a Keys,
     /// What the network was asked to be.
     pub settings: &'a Settings,
+    /// How they attest each other.
+    pub trust: &'a Trust,
     /// Data directory.
     pub dir: &'a Path,
 }
@@ -60,6 +63,7 @@ impl Local<'_> {
             check_hashes: true,
             settle: self.settings.settle,
             timing: Timing::local(),
+            claims: ClaimsSettings::default(),
         }
     }
 
@@ -72,15 +76,16 @@ impl Local<'_> {
         clients: TcpListener,
     ) -> Result<ProxyHandle> {
         let pow = self.settings.pow_difficulty;
-        let entrance = |listener, policy| -> Result<Option<Entrance>> {
-            let door = direct_door(policy, pow)?;
-            Ok(Some(Entrance { listener, door }))
+        let identity = start::identity(self.trust.proxy.proof.clone())?;
+        let entrance = |listener, policy| {
+            let door = direct_door(identity.clone(), policy, pow);
+            Some(Entrance { listener, door })
         };
         let setup = ProxySetup {
             key: self.keys.proxy.clone(),
             owner,
-            workers: entrance(workers, fake_policy())?,
-            clients: entrance(clients, Policy::Any)?,
+            workers: entrance(workers, self.trust.policy.clone()),
+            clients: entrance(clients, Policy::Any),
         };
         start::start_proxy(self.common(wallet), setup).await
     }
@@ -95,7 +100,10 @@ impl Local<'_> {
         let setup = WorkerSetup {
             owner,
             store_key: self.keys.worker_store.clone(),
-            way: direct(CertificateMode::FakeTdx, fake_policy())?,
+            way: direct(
+                start::identity(self.trust.worker.proof.clone())?,
+                self.trust.policy.clone(),
+            ),
             proxy_connections: 1,
             model: model.full_name.clone(),
             coefficient: self.settings.coefficient,
@@ -110,7 +118,7 @@ impl Local<'_> {
         let setup = ClientSetup {
             secret: self.keys.client_secret.to_vec(),
             store_key: self.keys.client_store.clone(),
-            way: direct(CertificateMode::None, fake_policy())?,
+            way: direct(start::identity(Proof::Key)?, self.trust.policy.clone()),
             proxy_connections: 1,
             http,
             api_keys: Vec::new(),

@@ -18,6 +18,7 @@ use super::ports::Ports;
 use super::progress::Progress;
 use super::running::Running;
 use super::settings::Settings;
+use super::trust::Trust;
 use crate::contracts::Contracts;
 use crate::datadir::DataDir;
 use crate::engine::spawn_model;
@@ -26,7 +27,6 @@ use crate::http::Http;
 use crate::network::{ChainInfo, ClientInfo, Network, Prices, ProxyInfo, WorkerInfo};
 use crate::nodes::deploy::default_stake;
 use crate::nodes::pages::{self, Stats};
-use crate::nodes::start::fake_image_hash;
 
 /// Everything that is not done by then will not be done.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
@@ -37,12 +37,15 @@ const LOOK: Duration = Duration::from_millis(50);
 pub async fn start(
     data: &mut DataDir,
     settings: &Settings,
+    trust: &Trust,
     progress: &Progress,
     started: Instant,
 ) -> Result<Running> {
-    progress.note(
-        "attestation: fake_tdx. This local network is for development and is NOT confidential.",
-    );
+    if trust.policy.is_fake() {
+        progress.note(
+            "attestation: fake_tdx. This local network is for development and is NOT confidential.",
+        );
+    }
     let layout = data.layout().clone();
     let ports = Ports::bind(settings.ports)?;
     let mut contracts = Contracts::load()?;
@@ -109,7 +112,8 @@ pub async fn start(
         .map_err(|e| CliError::new("loading the model failed").found(e.to_string()))??;
     let registry = Registry {
         model_full_name: model.full_name.clone(),
-        image_hash: fake_image_hash(),
+        worker_image: trust.worker.image_hash,
+        proxy_image: trust.proxy.image_hash,
         worker_rpc_port: ports.worker_rpc.number,
         client_rpc_port: ports.client_rpc.number,
     };
@@ -124,6 +128,7 @@ pub async fn start(
         root: root.address,
         keys: &keys,
         settings,
+        trust,
         dir,
     };
     let wallets = [
@@ -169,7 +174,7 @@ pub async fn start(
         ready_at: 0,
         startup_ms: 0,
         data_dir: absolute(dir),
-        attestation: "fake_tdx".to_owned(),
+        attestation: trust.policy.type_name().to_owned(),
         confidential: false,
         model: model.name.clone(),
         model_hash: hex::encode(model_hash(&model.full_name)),

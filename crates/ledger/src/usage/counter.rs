@@ -85,12 +85,18 @@ impl UsageCounter {
         }
     }
 
-    /// What may be billed when the body breaks off here (11 #5): the reported usage, with the output raised to
-    /// [`delivered_chunks`](Self::delivered_chunks). For complete bodies use [`usage`](Self::usage).
+    /// What may be billed when the body breaks off here (11 #5): the reported usage, and one token of output for
+    /// each piece that went by after it.
+    ///
+    /// A caller who leaves between the last report and the end is billed what he was shown. For complete bodies
+    /// use [`usage`](Self::usage).
     #[must_use]
     pub fn usage_at_break(&self) -> TokensUsed {
         let mut raw = self.raw();
-        raw.completion = raw.completion.max(ModelTokens(self.delivered_chunks()));
+        if let Inner::Streaming(counter) = &self.inner {
+            let after = raw.completion.0.saturating_add(counter.unreported_chunks);
+            raw.completion = ModelTokens(after);
+        }
         raw.adjusted(&self.prices)
     }
 

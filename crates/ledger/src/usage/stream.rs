@@ -54,6 +54,10 @@ pub(super) struct StreamCounter {
     after_cr: bool,
     pub(super) maxima: ModelUsage,
     pub(super) delivered_chunks: u64,
+    /// Pieces that went by since the server last reported its output.
+    pub(super) unreported_chunks: u64,
+    /// The value being read has reported the output, pieces in it included wherever they stand.
+    output_reported: bool,
     pub(super) truncated_scan: bool,
 }
 
@@ -67,6 +71,8 @@ impl StreamCounter {
             after_cr: false,
             maxima: ModelUsage::default(),
             delivered_chunks: 0,
+            unreported_chunks: 0,
+            output_reported: false,
             truncated_scan: false,
         }
     }
@@ -177,7 +183,12 @@ impl StreamCounter {
         self.emit(byte, out);
         match step {
             Step::More | Step::UsageStart => {}
-            Step::Content => self.delivered_chunks = self.delivered_chunks.saturating_add(1),
+            Step::Content => {
+                self.delivered_chunks = self.delivered_chunks.saturating_add(1);
+                if !self.output_reported {
+                    self.unreported_chunks = self.unreported_chunks.saturating_add(1);
+                }
+            }
             Step::UsageEnd => self.usage_complete(prices, out),
             Step::Done => {
                 self.scanner = None;
@@ -198,6 +209,7 @@ impl StreamCounter {
 
     /// Where to go on after a value: for a value by itself to `next`, in an event to the rest of its data.
     fn value_over(&mut self, next: Place) {
+        self.output_reported = false;
         if self.place == Place::Json {
             self.place = next;
         } else {
@@ -215,7 +227,13 @@ impl StreamCounter {
         };
         let had_costs = COST_MEMBERS.iter().any(|name| usage.contains_key(*name));
         let usage_value = Value::Object(std::mem::take(&mut usage));
-        if !self.maxima.raise(&ModelUsage::from_json(&usage_value)) {
+        let reported = ModelUsage::from_json(&usage_value);
+        // A server that repeats an old figure, or a zero from before the first word, has not counted what came since.
+        if reported.completion > self.maxima.completion {
+            self.unreported_chunks = 0;
+            self.output_reported = true;
+        }
+        if !self.maxima.raise(&reported) {
             out.append(&mut held.raw);
             return;
         }
@@ -250,6 +268,7 @@ impl StreamCounter {
 
     fn abandon(&mut self, out: &mut Vec<u8>) {
         self.scanner = None;
+        self.output_reported = false;
         if let Some(mut held) = self.held.take() {
             out.append(&mut held.raw);
         }

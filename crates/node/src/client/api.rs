@@ -20,6 +20,7 @@ use super::request::{self, MAX_BODY, ParsedRequest};
 use super::sse::UsageFilter;
 use super::types::{HttpOut, NewRequest};
 use crate::api_error::ApiError;
+use crate::metrics::Outcome;
 
 /// Headers of the caller that do not travel: they belong to this connection, or are credentials for this endpoint.
 const LOCAL_HEADERS: [&str; 8] = [
@@ -43,7 +44,7 @@ struct Api {
 }
 
 /// The routes.
-pub(super) fn router(queue: ApiQueue, keys: Vec<String>) -> Router {
+pub(super) fn router(queue: ApiQueue, keys: Vec<String>, pages: Option<Router>) -> Router {
     let api = Api {
         queue,
         keys: Arc::new(keys),
@@ -55,12 +56,13 @@ pub(super) fn router(queue: ApiQueue, keys: Vec<String>) -> Router {
         .route("/v1/completions", post(inference))
         .layer(middleware::from_fn_with_state(api.clone(), require_key))
         .route("/health", get(health))
-        .route("/jsonstats", get(stats))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(cors))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)
+        // Outside of what browsers of other pages may read.
+        .merge(pages.unwrap_or_default())
 }
 
 impl IntoResponse for ApiError {
@@ -115,6 +117,7 @@ async fn require_key(State(api): State<Api>, request: Request, next: Next) -> Re
             .iter()
             .any(|k| hash(k.as_bytes()) == hash(given.as_bytes()))
         {
+            api.queue.refused(Outcome::Invalid);
             return ApiError::new(
                 401,
                 "invalid_request_error",
@@ -163,10 +166,6 @@ async fn health(State(api): State<Api>) -> Response {
     (status, axum::Json(json!({"ready": ready}))).into_response()
 }
 
-async fn stats(State(api): State<Api>) -> Response {
-    axum::Json(api.queue.stats().await).into_response()
-}
-
 async fn list(api: &Api) -> Result<Vec<serde_json::Value>, ApiError> {
     let (price, offers) = api.queue.models().await?;
     Ok(offers
@@ -205,11 +204,7 @@ async fn inference(
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let body = body.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(413, "invalid_request_error", "request_too_large", format!("the body is larger than {MAX_BODY} bytes, the most that fits into one message of the network")),
-        _ => ApiError::invalid("bad_body", "the body could not be read"),
-    })?;
-    let parsed = request::parse(uri.path(), &body)?;
+    let parsed = read(uri.path(), body).inspect_err(|_| api.queue.refused(Outcome::Invalid))?;
     let id: [u8; 32] = rand::random();
     let (out, answers) = mpsc::unbounded_channel();
     let new = NewRequest {
@@ -226,6 +221,18 @@ async fn inference(
         .send(ApiCommand::Request(Box::new(new), out))
         .await?;
     respond(id, &parsed, answers, guard).await
+}
+
+/// The request in a caller's body.
+fn read(
+    path: &str,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Result<ParsedRequest, ApiError> {
+    let body = body.map_err(|e| match e.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(413, "invalid_request_error", "request_too_large", format!("the body is larger than {MAX_BODY} bytes, the most that fits into one message of the network")),
+        _ => ApiError::invalid("bad_body", "the body could not be read"),
+    })?;
+    request::parse(path, &body)
 }
 
 /// The request as it travels: callers' credentials stay here, and a Host is always there (3.9).

@@ -10,9 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::exit::ExitCheck;
 use super::links::Link;
+use super::operate::Wish;
 use super::requests::Running;
 use super::types::{ClientConfig, ClientEffect, ClientEvent};
 use crate::link::{LinkEffect, LinkEvent, LinkId};
+use crate::metrics::Meter;
 use crate::root::RootView;
 use crate::settlement::ChainMode;
 
@@ -117,6 +119,9 @@ pub struct ClientCore {
     pub(super) lists: BTreeMap<u64, (LinkId, u64)>,
     pub(super) now: u64,
     pub(super) fx: Vec<ClientEffect>,
+    pub(super) meter: Meter<[u8; 32]>,
+    /// What the operator asked for, by proxy contract, until it is sent.
+    pub(super) wishes: BTreeMap<Address, Wish>,
     pub(super) draining: bool,
     drained: bool,
     dirty: BTreeSet<Address>,
@@ -143,6 +148,8 @@ impl ClientCore {
             lists: BTreeMap::new(),
             now: now_ms,
             fx: Vec::new(),
+            meter: Meter::default(),
+            wishes: BTreeMap::new(),
             draining: false,
             drained: false,
             dirty: BTreeSet::new(),
@@ -282,45 +289,6 @@ impl ClientCore {
     /// The root configuration in force.
     pub fn root(&self) -> &RootView {
         &self.root
-    }
-
-    /// Figures for status pages.
-    pub fn stats(&self) -> serde_json::Value {
-        let t = self.cfg.testnet;
-        let connections: Vec<_> = self
-            .links
-            .values()
-            .map(|l| serde_json::json!({"is_ready": l.is_ready(), "proxy_sc_address": l.proxy.map(|p| p.to_text(false, t)), "protocol_version": l.version}))
-            .collect();
-        let proxies: Vec<_> = self
-            .proxies
-            .values()
-            .map(|p| {
-                serde_json::json!({
-                    "proxy_sc_address": p.sc.to_text(false, t),
-                    "proxy_owner_address": p.owner.to_text(true, t),
-                    "proxy_public_key": hex::encode(p.public_key),
-                    "sc_address": p.client_sc.to_text(false, t),
-                    "state": p.contract.status,
-                    "deployed": p.contract.deployed,
-                    "balance": p.contract.balance.to_string(),
-                    "stake": p.contract.stake.to_string(),
-                    "tokens_used_proxy_committed_to_blockchain": p.claims.signed().0,
-                    "tokens_used_proxy_committed_to_db": p.claims.db().0,
-                    "tokens_used_proxy_max": p.claims.max().0,
-                    "tokens_charged": p.contract.used.0,
-                    "exit_risk": p.exit.refusal(),
-                })
-            })
-            .collect();
-        serde_json::json!({
-            "wallet": self.cfg.wallet.to_text(false, t),
-            "deposit_refused": self.deposit_refused(),
-            "running_requests": self.requests.len(),
-            "proxy_connections": connections,
-            "proxies": proxies,
-            "root_contract_config": {"version": self.root.version, "price_per_token": self.root.price().0.to_string()},
-        })
     }
 
     // ---- saving -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cocoon_attest::claims::Role;
 use cocoon_ton::Address;
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
@@ -17,11 +18,15 @@ use tracing::{error, info, warn};
 use super::ClientCore;
 use super::api;
 use super::exit::{Judgement, judge};
+use super::operate::Wish;
 use super::types::{
     ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest,
 };
 use crate::api_error::ApiError;
+use crate::claims::{ClaimsSettings, Speaker};
 use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, no_delay, spawn_writer};
+use crate::metrics::{Outcome, Page, SaveTimer, trace};
+use crate::operate::{Done, NotDone};
 use crate::peers::{DialConfig, Peers, Way};
 use crate::root::RootView;
 use crate::settlement::Settlement;
@@ -61,8 +66,12 @@ pub struct ClientOptions {
     pub settings: ClientSettings,
     /// Poll intervals.
     pub timing: Timing,
+    /// Signed claims of direct links.
+    pub claims: ClaimsSettings,
     /// Keys that callers must show; none asks for none.
     pub api_keys: Vec<String>,
+    /// The operator's pages beside the endpoint, without fallbacks; they do their own checks.
+    pub pages: Option<axum::Router>,
 }
 
 /// Price per token and what is on offer.
@@ -74,7 +83,12 @@ pub(super) enum ApiCommand {
     Cancel([u8; 32]),
     Taken([u8; 32], usize),
     Models(oneshot::Sender<Offers>),
+    /// A call that never became a request: it was wrong, or showed no key.
+    Refused(Outcome),
     Stats(oneshot::Sender<serde_json::Value>),
+    Page(oneshot::Sender<Page>),
+    Spans(oneshot::Sender<trace::Taken>),
+    Operate(Wish, Address, oneshot::Sender<Done>),
     Drain,
 }
 
@@ -103,12 +117,20 @@ impl ApiQueue {
     }
 
     pub async fn stats(&self) -> serde_json::Value {
+        self.ask(ApiCommand::Stats)
+            .await
+            .unwrap_or_else(|| serde_json::json!({"ready": false, "stopped": true}))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> ApiCommand) -> Option<T> {
         let (tx, rx) = oneshot::channel();
-        if self.send(ApiCommand::Stats(tx)).await.is_err() {
-            return serde_json::json!({"ready": false, "stopped": true});
-        }
-        rx.await
-            .unwrap_or_else(|_| serde_json::json!({"ready": false, "stopped": true}))
+        self.0.send(command(tx)).ok()?;
+        rx.await.ok()
+    }
+
+    /// Counts a call that never became a request.
+    pub fn refused(&self, outcome: Outcome) {
+        let _ = self.0.send(ApiCommand::Refused(outcome));
     }
 }
 
@@ -164,6 +186,25 @@ impl ClientHandle {
         self.queue.stats().await
     }
 
+    /// Metrics; none once it has stopped.
+    pub async fn page(&self) -> Page {
+        let page = self.queue.ask(ApiCommand::Page).await;
+        page.unwrap_or_else(|| Page::new("client"))
+    }
+
+    /// Requests that ended since the last call; the first call begins to collect.
+    pub async fn spans(&self) -> trace::Taken {
+        self.queue.ask(ApiCommand::Spans).await.unwrap_or_default()
+    }
+
+    /// Does what the operator asks with the proxy of this contract, or says why not.
+    pub async fn operate(&self, wish: Wish, proxy: Address) -> Done {
+        self.queue
+            .ask(|reply| ApiCommand::Operate(wish, proxy, reply))
+            .await
+            .unwrap_or_else(|| Err(NotDone::Impossible("the client has stopped".into())))
+    }
+
     /// The models on offer.
     pub async fn models(&self) -> Result<Vec<ModelOffer>, ApiError> {
         self.queue.models().await.map(|(_, m)| m)
@@ -194,6 +235,9 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
         )));
     }
     let root = o.settlement.read_root(o.is_test, &o.way.policies()).await?;
+    o.settlement.guard_hashes(o.check_hashes).await?;
+    let speaker = Speaker::new(Role::Client, &o.settlement, &root, o.claims).await?;
+    let claims = speaker.towards(Role::Proxy, o.way.is_direct())?;
     let (store, records) = RoleStore::open(&o.store, "client", &o.store_key)?;
     let clock = Clock::default();
     let cfg = ClientConfig {
@@ -214,11 +258,12 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
     let dial = DialConfig {
         port: 0,
         way: o.way,
+        claims: Some(claims),
         connections: o.proxy_connections as usize,
     };
     let (api_tx, commands) = mpsc::unbounded_channel();
     let queue = ApiQueue(api_tx);
-    let router = api::router(queue.clone(), o.api_keys);
+    let router = api::router(queue.clone(), o.api_keys, o.pages);
     let server = tokio::spawn(async move {
         if let Err(e) = axum::serve(no_delay(o.http), router).await {
             error!("the client's HTTP server ended: {e}");
@@ -239,6 +284,7 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
         links,
         saves: Some(saves),
         saved,
+        save_times: SaveTimer::default(),
         commands,
         callers: HashMap::new(),
         lists: HashMap::new(),
@@ -284,6 +330,7 @@ struct Driver {
     targets: watch::Sender<Vec<SocketAddr>>,
     saves: Option<SaveQueue>,
     saved: SaveReports,
+    save_times: SaveTimer,
     commands: mpsc::UnboundedReceiver<ApiCommand>,
     callers: HashMap<[u8; 32], Caller>,
     lists: HashMap<u64, oneshot::Sender<Offers>>,
@@ -312,7 +359,10 @@ impl Driver {
                 Some((_, event)) = self.links.recv() => Some(ClientEvent::Link(event)),
                 Some(command) = self.commands.recv() => self.on_command(command),
                 Some(result) = self.saved.recv() => match result {
-                    Ok(number) => Some(ClientEvent::Saved(number)),
+                    Ok(number) => {
+                        self.save_times.end();
+                        Some(ClientEvent::Saved(number))
+                    }
                     Err(e) => {
                         end = Some(format!("saving failed: {e}"));
                         None
@@ -379,8 +429,35 @@ impl Driver {
                 let _ = reply.send(stats);
                 None
             }
+            ApiCommand::Refused(outcome) => {
+                self.core.meter.refuse(self.clock.now_ms(), outcome);
+                None
+            }
+            ApiCommand::Page(reply) => {
+                let _ = reply.send(self.page());
+                None
+            }
+            ApiCommand::Spans(reply) => {
+                let _ = reply.send(self.core.meter.spans.take());
+                None
+            }
+            ApiCommand::Operate(wish, proxy, reply) => {
+                let (done, effects) = self.core.operate(self.clock.now_ms(), wish, proxy);
+                let _ = reply.send(done);
+                // Deposits and refunds do not end a client.
+                let _ = self.apply(effects);
+                None
+            }
             ApiCommand::Drain => Some(ClientEvent::Drain),
         }
+    }
+
+    fn page(&self) -> Page {
+        let mut page = Page::new("client");
+        self.core.expose(&mut page);
+        self.save_times.expose(&mut page);
+        self.peers.doors().expose(&mut page);
+        page
     }
 
     fn apply(&mut self, effects: Vec<ClientEffect>) -> Option<String> {
@@ -416,6 +493,7 @@ impl Driver {
                 }
                 ClientEffect::Watch { proxy_sc, address } => self.watch(proxy_sc, address),
                 ClientEffect::Save { number, batch } => {
+                    self.save_times.begin();
                     if let Some(saves) = &self.saves {
                         let _ = saves.send((number, batch));
                     }
@@ -482,7 +560,6 @@ impl Driver {
         end
     }
 
-    /// Polls a contract of ours for as long as the client lives.
     /// Watches a contract of ours, and the proxy's, which says when it is time to leave.
     fn watch(&mut self, proxy_sc: Address, address: Address) {
         for account in [address, proxy_sc] {

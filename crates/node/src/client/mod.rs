@@ -6,14 +6,17 @@ mod driver;
 mod exit;
 mod links;
 mod onchain;
+mod operate;
 pub mod request;
 mod requests;
 mod sse;
+mod stats;
 mod types;
 
 pub use core::ClientCore;
 pub use driver::{ClientHandle, ClientOptions, start};
 pub use exit::Judgement;
+pub use operate::Wish;
 pub use types::{
     ClientConfig, ClientEffect, ClientEvent, ClientSettings, HttpOut, ModelOffer, NewRequest,
     WorkerOffer,

@@ -12,6 +12,7 @@ use cocoon_ton::{AccountState, Address, Cell};
 
 use super::core::{ClientCore, Outstanding, ProxyContract};
 use super::exit::{Gate, left_to_proxy};
+use super::operate::Wish;
 use super::types::ClientEffect;
 use crate::payment;
 use crate::settlement::ChainMode;
@@ -199,6 +200,10 @@ impl ClientCore {
                             }
                             action => action,
                         };
+                        let wish = self.wishes.get(sc).copied();
+                        let action = wish.map_or(action, |wish| {
+                            wish.action(p.contract.stake, price, p.claims.signed())
+                        });
                         // Whatever moves money out of the owner's reach has to be shown to be safe first.
                         let plan = match action {
                             ClientAction::TopUp(coins) if !s.accept_exit_risk => {
@@ -224,6 +229,13 @@ impl ClientCore {
                             }
                         }
                         match action {
+                            ClientAction::None if wish == Some(Wish::Withdraw) => call(
+                                message,
+                                ClientMessage::Withdraw {
+                                    query_id,
+                                    excess_to: me,
+                                },
+                            ),
                             ClientAction::None => None,
                             ClientAction::Forget => {
                                 forget.push(*sc);
@@ -281,8 +293,13 @@ impl ClientCore {
         for (sc, plan) in asks {
             self.ask_judgement(sc, plan);
         }
+        // A wish whose deposit was judged unsafe is over.
+        let proxies = &self.proxies;
+        self.wishes
+            .retain(|sc, _| proxies.get(sc).is_some_and(|p| p.exit.refusal().is_none()));
         for job in jobs {
             let bounce = job.init.is_none();
+            self.wishes.remove(&job.proxy_sc);
             let ticket = self.transact(job.to, job.value, bounce, job.init, job.body);
             if let Some(p) = self.proxies.get_mut(&job.proxy_sc) {
                 p.outstanding = Some(Outstanding {

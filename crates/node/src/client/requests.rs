@@ -1,6 +1,7 @@
 //! Requests of callers on their way through a proxy (protocol.md 3.6, 8.2), with a deadline of their own and a second
 //! try before the first byte.
 
+use cocoon_ledger::TokensUsed;
 use cocoon_tl::from_boxed;
 use cocoon_wire::codes;
 use cocoon_wire::msg::http;
@@ -10,6 +11,7 @@ use super::links::no_proxy;
 use super::types::{ClientEffect, HttpOut, NewRequest};
 use crate::api_error::ApiError;
 use crate::link::{LinkEffect, LinkId};
+use crate::metrics::Outcome;
 use crate::proto::{self, Answer, AnswerKind, RunQuery};
 
 /// Share of the caller's time that the proxy gets (protocol.md 6.7).
@@ -39,22 +41,20 @@ impl ClientCore {
                 "shutting_down",
                 "the client is stopping and takes no new requests",
             );
-            return self.fx.push(ClientEffect::Http(id, HttpOut::Fail(e)));
+            return self.refuse(id, e);
         }
         let Some(link) = self.best_link(None) else {
-            return self
-                .fx
-                .push(ClientEffect::Http(id, HttpOut::Fail(no_proxy())));
+            return self.refuse(id, no_proxy());
         };
         if let Some(reason) = self.unpaid(link) {
-            return self
-                .fx
-                .push(ClientEffect::Http(id, HttpOut::Fail(refused(&reason))));
+            return self.refuse(id, refused(&reason));
         }
         let deadline_ms = self
             .now
             .saturating_add(request.timeout_ms)
             .saturating_add(GRACE_MS);
+        self.meter
+            .begin(self.now, id, id, None, request.query.len());
         let run = Running {
             request,
             link,
@@ -65,6 +65,12 @@ impl ClientCore {
         };
         self.requests.insert(id, run);
         self.send_request(id, link);
+    }
+
+    fn refuse(&mut self, id: [u8; 32], error: ApiError) {
+        let outcome = Outcome::of_api(error.status, &error.code);
+        self.meter.refuse(self.now, outcome);
+        self.fx.push(ClientEffect::Http(id, HttpOut::Fail(error)));
     }
 
     /// Why the proxy behind a link would be asked in vain: there is no deposit, and none will be made.
@@ -123,7 +129,7 @@ impl ClientCore {
         if run.link != link {
             return;
         }
-        let done = answer.fin.is_some();
+        let done = answer.fin.as_ref().map(|fin| fin.tokens);
         match answer.kind {
             AnswerKind::Error { code, text, .. } => {
                 self.fail(id, ApiError::from_network(code, &text))
@@ -137,6 +143,9 @@ impl ClientCore {
                     Err(e) => return self.fail(id, bad_head(e.to_string())),
                 };
                 run.head_sent = true;
+                if response.status_code >= 400 {
+                    self.meter.error_head(&id);
+                }
                 let (start, now) = (run.started_ms as f64 / 1000.0, self.now as f64 / 1000.0);
                 let mut headers: Vec<(String, String)> = response
                     .headers
@@ -159,17 +168,23 @@ impl ClientCore {
         }
     }
 
-    fn body(&mut self, id: [u8; 32], data: Vec<u8>, done: bool) {
+    /// Passes a piece of body on; `done` with the last one, and what the request cost.
+    fn body(&mut self, id: [u8; 32], data: Vec<u8>, done: Option<TokensUsed>) {
+        self.meter.body(self.now, &id, data.len());
         if !data.is_empty() {
             self.fx.push(ClientEffect::Http(id, HttpOut::Body(data)));
         }
-        if done {
+        if let Some(tokens) = done {
+            self.meter.end(self.now, &id, Outcome::Success, &tokens);
             self.fx.push(ClientEffect::Http(id, HttpOut::End));
             self.forget(id);
         }
     }
 
     fn fail(&mut self, id: [u8; 32], error: ApiError) {
+        let outcome = Outcome::of_api(error.status, &error.code);
+        self.meter
+            .end(self.now, &id, outcome, &TokensUsed::default());
         self.fx.push(ClientEffect::Http(id, HttpOut::Fail(error)));
         self.forget(id);
     }
@@ -193,6 +208,8 @@ impl ClientCore {
                 data: proto::client_cancel(id),
             }));
         }
+        self.meter
+            .end(self.now, &id, Outcome::Cancelled, &TokensUsed::default());
         self.forget(id);
     }
 

@@ -84,7 +84,7 @@ impl KeyAsker {
         config_version: u32,
     ) -> Result<Vec<ManagedKey>, FetchError> {
         let work = async {
-            let (stream, peer) = self.way.go(self.target).await?;
+            let (stream, peer) = self.way.go(self.target, None).await?;
             self.check(&peer)?;
             match stream {
                 Trusted::Tls(tls) => ask(*tls, audience, config_version).await,

@@ -96,6 +96,7 @@ impl KeyManagerHandle {
 pub async fn start(o: KeyManagerOptions) -> Result<KeyManagerHandle, NodeError> {
     let policies: Vec<_> = o.askers.iter().flat_map(|e| e.door.policies()).collect();
     let root = o.root.read(o.is_test, &policies).await?;
+    o.root.guard_hashes(o.check_hashes).await?;
     let (store, records) = RoleStore::open(&o.store, "key-manager", &o.store_key)?;
     close_to_others(&o.store);
     let clock = Clock::default();
@@ -256,7 +257,11 @@ impl Driver {
     /// Begins to accept askers.
     fn open(&mut self) {
         if let Some(Entrance { listener, door }) = self.askers.take() {
-            let cfg = ListenConfig { port: 0, door };
+            let cfg = ListenConfig {
+                port: 0,
+                door,
+                claims: None,
+            };
             self.door = Some(tokio::spawn(self.peers.clone().listen(listener, cfg)));
         }
         if let Some(ready) = self.ready.take() {

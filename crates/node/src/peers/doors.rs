@@ -4,14 +4,21 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use cocoon_attest::claims::ClaimsError;
 use cocoon_attest::frame::{self, FrameError};
+use cocoon_attest::gate::Full;
 use cocoon_attest::measurements::TdxMeasurements;
 use cocoon_attest::socks5::{self, Socks5Error};
-use cocoon_attest::{AttestError, Measurements, PeerIdentity, Policy, TlsStream};
+use cocoon_attest::{
+    AttestError, ClaimsProfile, Measurements, PeerIdentity, Policy, TlsStream, accept_with_claims,
+    connect_with_claims,
+};
 use tokio::net::TcpStream;
 
 use super::IdentityCell;
+use super::loopback::{LoopbackError, check_user};
 use crate::link::PeerInfo;
+use crate::metrics::Verdict;
 
 /// A TCP connect that takes longer will not be a good connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +40,8 @@ pub enum Door {
     Router {
         /// Take peers whose evidence is fake: on test networks only.
         allow_fake: bool,
+        /// The user id that the router runs as; others are refused. `None` takes everybody who reaches the port.
+        user: Option<u32>,
     },
 }
 
@@ -54,6 +63,8 @@ pub enum Way {
         router: String,
         /// Take servers whose evidence is fake: on test networks only.
         allow_fake: bool,
+        /// The user id that the router runs as, on this machine; `None` believes whoever listens there.
+        user: Option<u32>,
     },
 }
 
@@ -85,9 +96,41 @@ pub enum DoorError {
     /// The registry names an address that routers cannot reach.
     #[error("{0} is not an IPv4 address: routers reach nothing else")]
     NotIpv4(SocketAddr),
+    /// Not the router's user.
+    #[error(transparent)]
+    Loopback(#[from] LoopbackError),
+    /// A flood of set-ups.
+    #[error("younger connections needed the room")]
+    Evicted,
+    /// Too many connections.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// Fake evidence where it counts.
     #[error("the peer's evidence is fake, which only a test network accepts")]
     Fake,
+}
+
+impl DoorError {
+    /// For the counters of verdicts.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            DoorError::Connect { .. } | DoorError::NotIpv4(_) => Verdict::Unreachable,
+            DoorError::Evicted | DoorError::Full(_) => Verdict::Unreachable,
+            DoorError::Router { .. } | DoorError::Frame(_) | DoorError::Loopback(_) => {
+                Verdict::Router
+            }
+            DoorError::Fake => Verdict::Refused,
+            DoorError::Attest(e) => match e {
+                AttestError::Timeout { .. }
+                | AttestError::Closed { .. }
+                | AttestError::Io { .. } => Verdict::Unreachable,
+                AttestError::Pow(_) => Verdict::ProofOfWork,
+                AttestError::RefusedByPeer { .. }
+                | AttestError::Claims(ClaimsError::RefusedByPeer(_)) => Verdict::RefusedByPeer,
+                _ => Verdict::Refused,
+            },
+        }
+    }
 }
 
 /// A stream on which the protocol may run.
@@ -107,8 +150,17 @@ impl Door {
         }
     }
 
-    /// Turns a connection that was just accepted into a trusted stream.
-    pub async fn open(&self, mut stream: TcpStream) -> Result<(Trusted, PeerInfo), DoorError> {
+    /// Whether TLS ends in this process.
+    pub fn is_direct(&self) -> bool {
+        matches!(self, Door::Direct { .. })
+    }
+
+    /// Turns a connection that was just accepted into a trusted stream. Claims are exchanged on direct links.
+    pub async fn open(
+        &self,
+        mut stream: TcpStream,
+        claims: Option<&ClaimsProfile>,
+    ) -> Result<(Trusted, PeerInfo), DoorError> {
         match self {
             Door::Direct {
                 identity,
@@ -116,10 +168,14 @@ impl Door {
                 pow_difficulty,
             } => {
                 let (tls, peer) =
-                    cocoon_attest::accept(stream, &identity.get(), policy, *pow_difficulty).await?;
+                    accept_with_claims(stream, &identity.get(), policy, *pow_difficulty, claims)
+                        .await?;
                 Ok((Trusted::Tls(Box::new(tls)), of_tls(peer)))
             }
-            Door::Router { allow_fake } => {
+            Door::Router { allow_fake, user } => {
+                if let Some(user) = user {
+                    check_user(&stream, *user).await?;
+                }
                 let peer = of_frame(frame::read_frame(&mut stream).await?, *allow_fake)?;
                 Ok((Trusted::Plain(stream), peer))
             }
@@ -136,8 +192,17 @@ impl Way {
         }
     }
 
-    /// Dials a server.
-    pub async fn go(&self, target: SocketAddr) -> Result<(Trusted, PeerInfo), DoorError> {
+    /// Whether TLS ends in this process.
+    pub fn is_direct(&self) -> bool {
+        matches!(self, Way::Direct { .. })
+    }
+
+    /// Dials a server. Claims are exchanged on direct links.
+    pub async fn go(
+        &self,
+        target: SocketAddr,
+        claims: Option<&ClaimsProfile>,
+    ) -> Result<(Trusted, PeerInfo), DoorError> {
         match self {
             Way::Direct {
                 identity,
@@ -146,14 +211,21 @@ impl Way {
             } => {
                 let stream = connect(&target.to_string()).await?;
                 let (tls, peer) =
-                    cocoon_attest::connect(stream, &identity.get(), policy, *max_pow).await?;
+                    connect_with_claims(stream, &identity.get(), policy, *max_pow, claims).await?;
                 Ok((Trusted::Tls(Box::new(tls)), of_tls(peer)))
             }
-            Way::Router { router, allow_fake } => {
+            Way::Router {
+                router,
+                allow_fake,
+                user,
+            } => {
                 let SocketAddr::V4(target) = target else {
                     return Err(DoorError::NotIpv4(target));
                 };
                 let mut stream = connect(router).await?;
+                if let Some(user) = user {
+                    check_user(&stream, *user).await?;
+                }
                 socks5::connect(&mut stream, target, None)
                     .await
                     .map_err(|error| DoorError::Router {
@@ -185,7 +257,9 @@ fn of_tls(peer: PeerIdentity) -> PeerInfo {
     PeerInfo {
         public_key: peer.public_key,
         image_hash: peer.image_hash,
+        address: None,
         fake: peer.fake,
+        claims: peer.claims,
     }
 }
 
@@ -203,6 +277,8 @@ fn of_frame(frame: frame::PeerInfo, allow_fake: bool) -> Result<PeerInfo, DoorEr
     Ok(PeerInfo {
         public_key: frame.public_key,
         image_hash: frame.image_hash(),
+        address: None,
         fake,
+        claims: None,
     })
 }

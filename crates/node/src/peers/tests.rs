@@ -22,6 +22,13 @@ fn peer(key: u8, fake: bool) -> frame::PeerInfo {
     }
 }
 
+fn door(allow_fake: bool) -> Door {
+    Door::Router {
+        allow_fake,
+        user: None,
+    }
+}
+
 /// What the stand-in tells the two sides of each other.
 #[derive(Clone)]
 struct Story {
@@ -81,21 +88,28 @@ async fn pair(story: Story, allow_fake: bool) -> Pair {
     let (dialler, acceptor) = (Peers::new(), Peers::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let door = Door::Router { allow_fake };
-    tokio::spawn(
-        acceptor
-            .0
-            .clone()
-            .listen(listener, ListenConfig { port: 7, door }),
-    );
+    let door = Door::Router {
+        allow_fake,
+        user: None,
+    };
+    tokio::spawn(acceptor.0.clone().listen(
+        listener,
+        ListenConfig {
+            port: 7,
+            door,
+            claims: None,
+        },
+    ));
     let (targets, receiver) = watch::channel(vec![address]);
     let way = Way::Router {
         router: format!("127.0.0.1:{port}"),
         allow_fake,
+        user: None,
     };
     let dial = DialConfig {
         port: 3,
         way,
+        claims: None,
         connections: 1,
     };
     tokio::spawn(dialler.0.clone().dial(receiver, dial));
@@ -136,17 +150,17 @@ async fn links_through_routers_carry_what_the_frames_say() {
 #[tokio::test]
 async fn fake_evidence_in_a_frame_is_refused_outside_test_networks() {
     let mut tcp = loopback().await;
-    let way = Door::Router { allow_fake: false };
+    let way = door(false);
     frame::write_frame(&mut tcp.0, &peer(1, true))
         .await
         .unwrap();
-    let error = way.open(tcp.1).await.err().unwrap();
+    let error = way.open(tcp.1, None).await.err().unwrap();
     assert!(matches!(error, DoorError::Fake), "{error}");
     let mut tcp = loopback().await;
     frame::write_frame(&mut tcp.0, &peer(1, false))
         .await
         .unwrap();
-    let (_, info) = way.open(tcp.1).await.ok().unwrap();
+    let (_, info) = way.open(tcp.1, None).await.ok().unwrap();
     assert!(!info.fake && info.image_hash == peer(1, false).image_hash());
 }
 
@@ -162,8 +176,8 @@ async fn frames_without_evidence_and_of_other_kinds() {
     for (info, hash) in [(&none, [0; 32]), (&sgx, sgx.image_hash())] {
         let mut tcp = loopback().await;
         frame::write_frame(&mut tcp.0, info).await.unwrap();
-        let door = Door::Router { allow_fake: false };
-        let (_, peer) = door.open(tcp.1).await.ok().unwrap();
+        let door = door(false);
+        let (_, peer) = door.open(tcp.1, None).await.ok().unwrap();
         assert_eq!((peer.image_hash, peer.fake), (hash, false));
     }
 }
@@ -173,11 +187,7 @@ async fn a_router_without_frames_or_without_target_is_a_clear_error() {
     // A peer that skips the router and speaks the protocol at once: its first frame is no frame of a router.
     let mut tcp = loopback().await;
     tcp.0.write_all(&[0xff; 64]).await.unwrap();
-    let error = Door::Router { allow_fake: true }
-        .open(tcp.1)
-        .await
-        .err()
-        .unwrap();
+    let error = door(true).open(tcp.1, None).await.err().unwrap();
     assert!(
         error
             .to_string()
@@ -198,17 +208,59 @@ async fn a_router_without_frames_or_without_target_is_a_clear_error() {
     let way = |router: String| Way::Router {
         router,
         allow_fake: true,
+        user: None,
     };
     let through = way(format!("127.0.0.1:{port}"));
-    let error = through.go(free).await.err().unwrap();
+    let error = through.go(free, None).await.err().unwrap();
     assert!(
         error.to_string().contains("closed the connection"),
         "{error}"
     );
-    let error = through.go("[::1]:9".parse().unwrap()).await.err().unwrap();
+    let error = through
+        .go("[::1]:9".parse().unwrap(), None)
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(error, DoorError::NotIpv4(_)), "{error}");
-    let error = way(free.to_string()).go(free).await.err().unwrap();
+    let error = way(free.to_string()).go(free, None).await.err().unwrap();
     assert!(matches!(error, DoorError::Connect { .. }), "{error}");
+}
+
+/// A process of another user that reaches the port, and another user's listener in the router's place.
+#[tokio::test]
+async fn only_the_routers_user_is_believed() {
+    use std::os::unix::fs::MetadataExt;
+    let own = std::fs::metadata("/proc/self").unwrap().uid();
+    for (user, fine) in [(own, true), (own + 1, false)] {
+        let mut tcp = loopback().await;
+        frame::write_frame(&mut tcp.0, &peer(1, false))
+            .await
+            .unwrap();
+        let door = Door::Router {
+            allow_fake: false,
+            user: Some(user),
+        };
+        let opened = door.open(tcp.1, None).await;
+        match opened {
+            Ok(_) => assert!(fine),
+            Err(error) => assert!(!fine && error.to_string().contains("router_uid"), "{error}"),
+        }
+    }
+    let story = Story {
+        server: peer(2, true),
+        client: peer(1, true),
+    };
+    let port = router(story).await;
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way = |user| Way::Router {
+        router: format!("127.0.0.1:{port}"),
+        allow_fake: true,
+        user: Some(user),
+    };
+    let to = target.local_addr().unwrap();
+    let error = way(own + 1).go(to, None).await.err().unwrap();
+    assert!(matches!(error, DoorError::Loopback(_)), "{error}");
+    assert!(way(own).go(to, None).await.is_ok());
 }
 
 async fn loopback() -> (TcpStream, TcpStream) {
@@ -218,3 +270,5 @@ async fn loopback() -> (TcpStream, TcpStream) {
         .unwrap();
     (dialled, listener.accept().await.unwrap().0)
 }
+
+mod direct;

@@ -8,6 +8,7 @@ use super::links::LinkState;
 use super::requests::{Closed, seconds};
 use super::types::ProxyEffect;
 use crate::link::{LinkEffect, LinkId};
+use crate::metrics::Outcome;
 use crate::proto::{self, Answer, AnswerKind, FinalInfo};
 
 /// No single request costs more: keeps a lying worker from overflowing totals.
@@ -22,6 +23,12 @@ impl ProxyCore {
         };
         if run.worker_link != link {
             return;
+        }
+        if let Some(fin) = &answer.fin
+            && let Some(LinkState::Worker(w)) = self.links.get_mut(&link)
+        {
+            w.recent
+                .worker_said(seconds(self.now), fin.worker_end - fin.worker_start);
         }
         let tokens = match answer
             .fin
@@ -84,9 +91,16 @@ impl ProxyCore {
                     }
                 };
                 run.head_sent = true;
+                if answer.fin.is_some() {
+                    // The whole answer in one message.
+                    self.meter.body(self.now, &rid, response.len());
+                }
                 self.deliver(rid, AnswerKind::Head(response), answer.fin, tokens);
             }
-            AnswerKind::Part(data) => self.deliver(rid, AnswerKind::Part(data), answer.fin, tokens),
+            AnswerKind::Part(data) => {
+                self.meter.body(self.now, &rid, data.len());
+                self.deliver(rid, AnswerKind::Part(data), answer.fin, tokens);
+            }
         }
     }
 
@@ -129,7 +143,7 @@ impl ProxyCore {
         } else {
             vec![ProxyEffect::Link(LinkEffect::Send { link, data })]
         };
-        self.close_books(rid, tokens, effects);
+        self.close_books(rid, tokens, effects, Outcome::Success);
     }
 
     /// Ends a request with an error.
@@ -144,6 +158,9 @@ impl ProxyCore {
             return;
         };
         let mut effects = Vec::new();
+        let outcome = error
+            .as_ref()
+            .map_or(Outcome::Failed, |(code, _)| Outcome::of_code(*code));
         if let Some((code, text)) = error
             && !run.abandoned
         {
@@ -187,11 +204,17 @@ impl ProxyCore {
                 w.failures.add(seconds(self.now), 1.0);
             }
         }
-        self.close_books(rid, tokens, effects);
+        self.close_books(rid, tokens, effects, outcome);
     }
 
     /// Books the usage on both sides, and lets the last answer and the payments out once that is durable (5.3).
-    fn close_books(&mut self, rid: [u8; 32], tokens: TokensUsed, effects: Vec<ProxyEffect>) {
+    fn close_books(
+        &mut self,
+        rid: [u8; 32],
+        tokens: TokensUsed,
+        effects: Vec<ProxyEffect>,
+        outcome: Outcome,
+    ) {
         let Some(run) = self.requests.remove(&rid) else {
             return;
         };
@@ -205,6 +228,16 @@ impl ProxyCore {
             );
             self.fx.push(ProxyEffect::Alarm(text));
         }
+        let billed = TokensUsed {
+            total: used.to_wire().unwrap_or(i64::MAX),
+            ..tokens
+        };
+        let outcome = if run.abandoned {
+            Outcome::Cancelled
+        } else {
+            outcome
+        };
+        self.meter.end(self.now, &rid, outcome, &billed);
         let mut broken = None;
         if let Some(a) = self.books.clients.get_mut(&run.client) {
             a.reserved = a.reserved.saturating_sub(run.reserved);
@@ -221,10 +254,10 @@ impl ProxyCore {
         }
         if let Some(LinkState::Worker(w)) = self.links.get_mut(&run.worker_link) {
             w.running = w.running.saturating_sub(1);
-            w.times.add(
-                seconds(self.now),
-                seconds(self.now.saturating_sub(run.started_ms)),
-            );
+            let passed = seconds(self.now.saturating_sub(run.started_ms));
+            w.times.add(seconds(self.now), passed);
+            w.recent
+                .ended(seconds(self.now), passed, outcome == Outcome::Success);
         }
         if used.is_zero() {
             // Nothing was given away that has to be durable first.
@@ -298,6 +331,8 @@ impl ProxyCore {
             .collect();
         for (rid, by_worker) in affected {
             if by_worker {
+                self.meter
+                    .end(self.now, &rid, Outcome::Lost, &TokensUsed::default());
                 self.finish(
                     rid,
                     TokensUsed::default(),

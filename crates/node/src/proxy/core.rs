@@ -18,6 +18,7 @@ use super::links::LinkState;
 use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
 use crate::link::{LinkEffect, LinkEvent, LinkId};
+use crate::metrics::Meter;
 use crate::root::RootView;
 use crate::store::Change;
 
@@ -74,6 +75,7 @@ pub struct ProxyCore {
     pub(super) withdraw: Option<super::accounts::Pending>,
     pub(super) now: u64,
     pub(super) fx: Vec<ProxyEffect>,
+    pub(super) meter: Meter<[u8; 32]>,
     dirty_clients: BTreeSet<Address>,
     dirty_workers: BTreeSet<Address>,
     dirty_meta: bool,
@@ -186,6 +188,7 @@ impl ProxyCore {
             withdraw: None,
             now: now_ms,
             fx: Vec::new(),
+            meter: Meter::default(),
             dirty_clients: BTreeSet::new(),
             dirty_workers: BTreeSet::new(),
             dirty_meta: true,

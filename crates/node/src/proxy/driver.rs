@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_attest::ClaimsProfile;
+use cocoon_attest::claims::Role;
 use cocoon_ton::Address;
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
@@ -11,10 +13,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::operate::Wish;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent, ProxySettings};
 use super::{BooksError, ProxyCore};
+use crate::claims::{ClaimsSettings, Speaker};
 use crate::common::{Clock, NodeError, SaveQueue, SaveReports, Timing, spawn_writer};
 use crate::link::LinkEvent;
+use crate::metrics::{Page, SaveTimer, trace};
+use crate::operate::{Done, NotDone};
 use crate::peers::{Door, ListenConfig, Peers};
 use crate::settlement::Settlement;
 use crate::store::RoleStore;
@@ -49,6 +55,8 @@ pub struct ProxyOptions {
     pub settings: ProxySettings,
     /// Poll intervals.
     pub timing: Timing,
+    /// Signed claims of direct links.
+    pub claims: ClaimsSettings,
 }
 
 /// A port and how peers come in there.
@@ -61,6 +69,9 @@ pub struct Entrance {
 
 enum Command {
     Stats(oneshot::Sender<serde_json::Value>),
+    Page(oneshot::Sender<Page>),
+    Spans(oneshot::Sender<trace::Taken>),
+    Operate(Wish, oneshot::Sender<Done>),
     Drain,
 }
 
@@ -79,12 +90,34 @@ impl ProxyHandle {
 
     /// Figures for status pages.
     pub async fn stats(&self) -> serde_json::Value {
+        self.ask(Command::Stats)
+            .await
+            .unwrap_or_else(|| serde_json::json!({"stopped": true}))
+    }
+
+    /// Metrics; none once it has stopped.
+    pub async fn page(&self) -> Page {
+        self.ask(Command::Page)
+            .await
+            .unwrap_or_else(|| Page::new("proxy"))
+    }
+
+    /// Requests that ended since the last call; the first call begins to collect.
+    pub async fn spans(&self) -> trace::Taken {
+        self.ask(Command::Spans).await.unwrap_or_default()
+    }
+
+    /// Does what the operator asks, or says why not.
+    pub async fn operate(&self, wish: Wish) -> Done {
+        self.ask(|reply| Command::Operate(wish, reply))
+            .await
+            .unwrap_or_else(|| Err(NotDone::Impossible("the proxy has stopped".into())))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (tx, rx) = oneshot::channel();
-        if self.commands.send(Command::Stats(tx)).await.is_err() {
-            return serde_json::json!({"stopped": true});
-        }
-        rx.await
-            .unwrap_or_else(|_| serde_json::json!({"stopped": true}))
+        self.commands.send(command(tx)).await.ok()?;
+        rx.await.ok()
     }
 
     /// Takes no new requests, finishes what runs, saves, and ends.
@@ -108,6 +141,17 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
     let entrances = [&o.workers, &o.clients].into_iter().flatten();
     let policies: Vec<_> = entrances.flat_map(|e| e.door.policies()).collect();
     let root = o.settlement.read_root(o.is_test, &policies).await?;
+    o.settlement.guard_hashes(o.check_hashes).await?;
+    let speaker = Speaker::new(Role::Proxy, &o.settlement, &root, o.claims)
+        .await?
+        .with_payment_key(o.key.clone());
+    let claims = |peer, entrance: &Option<Entrance>| {
+        // Where nobody comes in, nothing is to be required.
+        let direct = entrance.as_ref().is_none_or(|e| e.door.is_direct());
+        speaker.towards(peer, direct)
+    };
+    let client_claims = claims(Role::Client, &o.clients)?;
+    let worker_claims = claims(Role::Worker, &o.workers)?;
     let (store, records) = RoleStore::open(&o.store, "proxy", &o.key)?;
     let clock = Clock::default();
     let cfg = ProxyConfig {
@@ -146,12 +190,16 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         links,
         saves: Some(saves),
         saved,
+        save_times: SaveTimer::default(),
         commands: command_queue,
         sent_tx,
         sent,
         settlement: o.settlement,
         ready: Some(ready_tx),
-        entrances: [(CLIENTS, o.clients), (WORKERS, o.workers)],
+        entrances: [
+            (CLIENTS, o.clients, client_claims),
+            (WORKERS, o.workers, worker_claims),
+        ],
         tasks: Vec::new(),
         stopped: stopped_tx,
     };
@@ -182,12 +230,13 @@ struct Driver {
     links: mpsc::Receiver<(usize, LinkEvent)>,
     saves: Option<SaveQueue>,
     saved: SaveReports,
+    save_times: SaveTimer,
     commands: mpsc::Receiver<Command>,
     sent_tx: mpsc::UnboundedSender<(u64, bool)>,
     sent: mpsc::UnboundedReceiver<(u64, bool)>,
     settlement: Settlement,
     ready: Option<oneshot::Sender<()>>,
-    entrances: [(usize, Option<Entrance>); 2],
+    entrances: [(usize, Option<Entrance>, Arc<ClaimsProfile>); 2],
     tasks: Vec<JoinHandle<()>>,
     transactions: mpsc::Receiver<Vec<cocoon_ton::TxInfo>>,
     account: mpsc::Receiver<cocoon_ton::AccountState>,
@@ -211,7 +260,10 @@ impl Driver {
                     other => ProxyEvent::Link(other),
                 },
                 Some(result) = self.saved.recv() => match result {
-                    Ok(number) => ProxyEvent::Saved(number as u32),
+                    Ok(number) => {
+                        self.save_times.end();
+                        ProxyEvent::Saved(number as u32)
+                    }
                     Err(e) => {
                         end = Some(format!("saving failed: {e}"));
                         continue;
@@ -225,6 +277,20 @@ impl Driver {
                     Command::Drain => ProxyEvent::Drain,
                     Command::Stats(reply) => {
                         let _ = reply.send(super::stats::stats(&self.core));
+                        continue;
+                    }
+                    Command::Page(reply) => {
+                        let _ = reply.send(self.page());
+                        continue;
+                    }
+                    Command::Spans(reply) => {
+                        let _ = reply.send(self.core.meter.spans.take());
+                        continue;
+                    }
+                    Command::Operate(wish, reply) => {
+                        let (done, effects) = self.core.operate(self.clock.now_ms(), wish);
+                        let _ = reply.send(done);
+                        end = self.apply(effects);
                         continue;
                     }
                 },
@@ -245,6 +311,14 @@ impl Driver {
         let _ = self.stopped.send(Some(reason));
     }
 
+    fn page(&self) -> Page {
+        let mut page = Page::new("proxy");
+        super::stats::expose(&self.core, &mut page);
+        self.save_times.expose(&mut page);
+        self.peers.doors().expose(&mut page);
+        page
+    }
+
     /// Carries out effects; returns the reason if the proxy ends.
     fn apply(&mut self, effects: Vec<ProxyEffect>) -> Option<String> {
         let mut end = None;
@@ -252,6 +326,7 @@ impl Driver {
             match effect {
                 ProxyEffect::Link(e) => self.peers.apply(e),
                 ProxyEffect::Save { number, batch } => {
+                    self.save_times.begin();
                     if let Some(saves) = &self.saves {
                         let _ = saves.send((u64::from(number), batch));
                     }
@@ -287,9 +362,13 @@ impl Driver {
 
     /// Begins to accept links.
     fn open(&mut self) {
-        for (port, entrance) in &mut self.entrances {
+        for (port, entrance, claims) in &mut self.entrances {
             if let Some(Entrance { listener, door }) = entrance.take() {
-                let cfg = ListenConfig { port: *port, door };
+                let cfg = ListenConfig {
+                    port: *port,
+                    door,
+                    claims: Some(claims.clone()),
+                };
                 self.tasks
                     .push(tokio::spawn(self.peers.clone().listen(listener, cfg)));
             }

@@ -7,6 +7,7 @@ use cocoon_wire::codes;
 use cocoon_wire::msg::common::VersionRange;
 
 use super::core::{Phase, ProxyCore};
+use super::stats::Recent;
 use crate::link::{LinkId, PeerInfo};
 use crate::proto;
 
@@ -82,6 +83,7 @@ pub struct WorkerLink {
     pub(super) running: u32,
     pub(super) times: AverageTime,
     pub(super) failures: Decaying,
+    pub(super) recent: Recent,
     pub(super) since_ms: u64,
 }
 
@@ -111,6 +113,7 @@ impl LinkState {
             running: 0,
             times: AverageTime::new(),
             failures: Decaying::new(FAILURE_MEMORY_S),
+            recent: Recent::default(),
             since_ms: now,
         }))
     }

@@ -380,43 +380,62 @@ impl ProxyCore {
                 jobs.push((false, *owner, SignedOp::WorkerPayout, total));
             }
         }
-        // The books must have taken in every transaction that the contract's state shows, or they do not fit it.
+        let withdraw =
+            self.may_withdraw(s.withdraw.0) && (self.withdraw.is_none() || overdue(&self.withdraw));
+        for (is_client, owner, op, total) in jobs {
+            self.submit(is_client, owner, op, total);
+        }
+        if withdraw {
+            self.send_withdrawal();
+        }
+    }
+
+    /// Whether commission of at least `least` nanoTON can be taken out and everything else stays covered.
+    pub(super) fn may_withdraw(&self, least: u128) -> bool {
         let owed = self
             .books
             .clients
             .values()
             .fold(0u128, |sum, a| sum.saturating_add(a.record.balance));
+        let settings = settle::ProxySettings {
+            withdraw: NanoTon(least),
+            ..self.cfg.settings.settle
+        };
         let commission = CommissionView {
             ready: NanoTon(self.revenue),
             coins: NanoTon(self.holds.coins),
             stake: NanoTon(self.holds.stake),
             owed_to_clients: NanoTon(owed),
-            message_pending: self.withdraw.is_some() && !overdue(&self.withdraw),
+            message_pending: false,
         };
-        let withdraw =
-            self.cursor_lt >= self.holds.last_lt && settle::withdraw_commission(s, &commission);
-        for (is_client, owner, op, total) in jobs {
-            self.submit(is_client, owner, op, total);
+        // The books must have taken in every transaction that the contract's state shows, or they do not fit it.
+        self.cursor_lt >= self.holds.last_lt && settle::withdraw_commission(&settings, &commission)
+    }
+
+    pub(super) fn send_withdrawal(&mut self) {
+        let body = ProxyMessage::PayRevenue {
+            query_id: self.draw_u64(),
+            excess_to: self.cfg.wallet,
         }
-        if withdraw {
-            let body = ProxyMessage::PayRevenue {
-                query_id: self.draw_u64(),
-                excess_to: self.cfg.wallet,
-            }
-            .encode();
-            if let Ok(body) = body {
-                let (to, value) = (self.sc, self.cfg.settings.withdraw_value);
-                let ticket = self.transact(to, value, body);
-                self.withdraw = Some(Pending {
-                    ticket,
-                    expected: AdjustedTokens::ZERO,
-                    until_ms: None,
-                });
-            }
+        .encode();
+        if let Ok(body) = body {
+            let (to, value) = (self.sc, self.cfg.settings.withdraw_value);
+            let ticket = self.transact(to, value, body);
+            self.withdraw = Some(Pending {
+                ticket,
+                expected: AdjustedTokens::ZERO,
+                until_ms: None,
+            });
         }
     }
 
-    fn submit(&mut self, is_client: bool, owner: Address, op: SignedOp, total: AdjustedTokens) {
+    pub(super) fn submit(
+        &mut self,
+        is_client: bool,
+        owner: Address,
+        op: SignedOp,
+        total: AdjustedTokens,
+    ) {
         let sc = if is_client {
             self.books.clients.get(&owner).map(|a| a.sc)
         } else {

@@ -10,6 +10,7 @@ use super::core::{Phase, ProxyCore};
 use super::links::{ClientPhase, LinkState, WorkerPhase};
 use crate::api_error::ApiError;
 use crate::link::LinkId;
+use crate::metrics::Outcome;
 use crate::proto::{self, Answer, AnswerKind, ClientPacket, FinalInfo, RunQuery};
 
 /// Each hop leaves the next one a little less time, so that the inner error arrives before the outer alarm.
@@ -60,6 +61,7 @@ impl ProxyCore {
             Ok(Some(ClientPacket::Run(q))) => {
                 let rid = q.request_id;
                 if let Err((code, text)) = self.admit(link, version, owner, q) {
+                    self.meter.refuse(self.now, Outcome::of_code(code));
                     self.reject(link, version, rid, code, &text);
                 }
             }
@@ -244,6 +246,8 @@ impl ProxyCore {
             .min(self.cfg.settings.max_timeout_ms)
             .max(1);
         let signed_payment = self.worker_payment(worker);
+        self.meter
+            .begin(self.now, rid, q.request_id, Some(rid), q.query.len());
         let data = proto::proxy_run_query(
             worker_version,
             proto::WorkerQuery {

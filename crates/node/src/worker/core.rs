@@ -10,11 +10,12 @@ use cocoon_ton::{Address, boc};
 use cocoon_wire::msg::worker::NewCoefficient;
 use sha2::{Digest, Sha256};
 
-use super::account::{ACCOUNT, INIT, OnChain, Payment, ProxyAccount};
+use super::account::{ACCOUNT, INIT, Payment, ProxyAccount};
 use super::links::ProxyLink;
 use super::requests::Running;
 use super::types::{WorkerConfig, WorkerEffect, WorkerEvent};
 use crate::link::{LinkEffect, LinkEvent, LinkId};
+use crate::metrics::Meter;
 use crate::root::RootView;
 use crate::store::Change;
 use cocoon_tl::to_boxed;
@@ -69,12 +70,13 @@ pub struct WorkerCore {
     pub(super) links: BTreeMap<LinkId, ProxyLink>,
     pub(super) requests: BTreeMap<u64, Running>,
     pub(super) coefficient: Coefficient,
-    enabled: bool,
-    healthy: bool,
+    pub(super) enabled: bool,
+    pub(super) healthy: bool,
     pub(super) phase: Phase,
     pub(super) now: u64,
     pub(super) fx: Vec<WorkerEffect>,
     pub(super) counters: Counters,
+    pub(super) meter: Meter<u64>,
     dirty: BTreeSet<Address>,
     forgotten: Vec<Address>,
     saving: Option<SavePoint>,
@@ -121,6 +123,7 @@ impl WorkerCore {
             now: now_ms,
             fx,
             counters: Counters::default(),
+            meter: Meter::default(),
             dirty: BTreeSet::new(),
             forgotten: Vec::new(),
             saving: None,
@@ -147,50 +150,6 @@ impl WorkerCore {
     /// Links in service.
     pub fn ready_links(&self) -> usize {
         self.links.values().filter(|l| l.is_ready()).count()
-    }
-
-    /// What an operator wants to see. No prompts, answers or keys.
-    pub fn stats(&self) -> serde_json::Value {
-        let proxies: Vec<_> = self
-            .accounts
-            .iter()
-            .map(|(sc, a)| {
-                serde_json::json!({
-                    // The reference's names (protocol.md 8.5) stand beside ours.
-                    "sc_inited": a.chain.is_some_and(|c| matches!(c, OnChain::Open { .. })),
-                    "proxy_sc_address": a.proxy.to_text(false, self.cfg.testnet),
-                    "proxy_public_key": hex::encode_upper(a.proxy_key),
-                    "sc_address": sc.to_text(false, self.cfg.testnet),
-                    "earned_tokens_committed_to_blockchain": a.claims.signed().0,
-                    "earned_tokens_committed_to_proxy_db": a.claims.db().0,
-                    "earned_tokens_max_known": a.claims.max().0,
-                    "params_version": a.params_version,
-                    "contract": sc.to_text(false, self.cfg.testnet),
-                    "proxy": a.proxy.to_text(false, self.cfg.testnet),
-                    "signed_tokens": a.claims.signed().0,
-                    "saved_tokens": a.claims.db().0,
-                    "tokens": a.claims.max().0,
-                    "chain": format!("{:?}", a.chain),
-                    "outdated": a.outdated_since_ms.is_some(),
-                    "running": a.running,
-                })
-            })
-            .collect();
-        serde_json::json!({
-            "role": "worker",
-            "status": {"enabled": self.enabled && self.healthy, "actual_model": self.cfg.model},
-            "model": self.cfg.model,
-            "coefficient": self.coefficient.thousandths(),
-            "enabled": self.enabled,
-            "healthy": self.healthy,
-            "phase": format!("{:?}", self.phase),
-            "links": self.links.len(),
-            "ready_links": self.ready_links(),
-            "running": self.requests.len(),
-            "max_active_requests": self.cfg.max_active_requests,
-            "requests": self.counters,
-            "proxies": proxies,
-        })
     }
 
     /// Handles one event.

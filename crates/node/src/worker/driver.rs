@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_attest::claims::Role;
+use cocoon_attest::hybrid_kem;
 use cocoon_engine::{Backend, BackendEvent, HttpRequest};
 use cocoon_ton::{AccountState, Address};
 use ed25519_dalek::SigningKey;
@@ -16,8 +18,11 @@ use tracing::{error, info, warn};
 
 use super::types::{WorkerConfig, WorkerEffect, WorkerEvent, WorkerSettings};
 use super::{RecordsError, WorkerCore};
+use crate::claims::{ClaimsSettings, Speaker};
 use crate::common::{Clock, NodeError, Timing, spawn_writer};
 use crate::link::LinkEvent;
+use crate::metrics::{Page, SaveTimer, trace};
+use crate::operate::{Done, NotDone};
 use crate::peers::{DialConfig, Peers, Way};
 use crate::root::RootView;
 use crate::settlement::Settlement;
@@ -63,10 +68,15 @@ pub struct WorkerOptions {
     pub settings: WorkerSettings,
     /// Poll intervals.
     pub timing: Timing,
+    /// Signed claims of direct links.
+    pub claims: ClaimsSettings,
 }
 
 enum Command {
     Stats(oneshot::Sender<serde_json::Value>),
+    Page(oneshot::Sender<Page>),
+    Spans(oneshot::Sender<trace::Taken>),
+    Payout(Address, oneshot::Sender<Done>),
     Event(WorkerEvent),
 }
 
@@ -74,17 +84,46 @@ enum Command {
 pub struct WorkerHandle {
     commands: mpsc::Sender<Command>,
     stopped: watch::Receiver<Option<String>>,
+    sealing: Arc<hybrid_kem::SecretKey>,
 }
 
 impl WorkerHandle {
+    /// The key that bodies for this worker are sealed to. It is made at every start, lives in memory only, and its public
+    /// half stands in the worker's claims.
+    pub fn sealing_key(&self) -> &Arc<hybrid_kem::SecretKey> {
+        &self.sealing
+    }
+
     /// Figures for status pages.
     pub async fn stats(&self) -> serde_json::Value {
+        self.ask(Command::Stats)
+            .await
+            .unwrap_or_else(|| serde_json::json!({"stopped": true}))
+    }
+
+    /// Metrics; none once it has stopped.
+    pub async fn page(&self) -> Page {
+        self.ask(Command::Page)
+            .await
+            .unwrap_or_else(|| Page::new("worker"))
+    }
+
+    /// Requests that ended since the last call; the first call begins to collect.
+    pub async fn spans(&self) -> trace::Taken {
+        self.ask(Command::Spans).await.unwrap_or_default()
+    }
+
+    /// Fetches the pay of the proxy with this contract, or says why not.
+    pub async fn payout(&self, proxy: Address) -> Done {
+        self.ask(|reply| Command::Payout(proxy, reply))
+            .await
+            .unwrap_or_else(|| Err(NotDone::Impossible("the worker has stopped".into())))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (tx, rx) = oneshot::channel();
-        if self.commands.send(Command::Stats(tx)).await.is_err() {
-            return serde_json::json!({"stopped": true});
-        }
-        rx.await
-            .unwrap_or_else(|_| serde_json::json!({"stopped": true}))
+        self.commands.send(command(tx)).await.ok()?;
+        rx.await.ok()
     }
 
     /// Opens or closes the worker for requests.
@@ -121,7 +160,14 @@ impl WorkerHandle {
 /// Starts a worker; it dials proxies from now on.
 pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
     let root = o.settlement.read_root(o.is_test, &o.way.policies()).await?;
+    o.settlement.guard_hashes(o.check_hashes).await?;
     check(&o, &root)?;
+    let sealing = hybrid_kem::SecretKey::generate()
+        .map_err(|e| NodeError::Config(format!("no key for sealed bodies: {e}")))?;
+    let claims = Speaker::new(Role::Worker, &o.settlement, &root, o.claims)
+        .await?
+        .with_encryption(sealing.public().clone())
+        .towards(Role::Proxy, o.way.is_direct())?;
     let (store, records) = RoleStore::open(&o.store, "worker", &o.store_key)?;
     let clock = Clock::default();
     let cfg = WorkerConfig {
@@ -151,6 +197,7 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
     let dial = DialConfig {
         port: 0,
         way: o.way,
+        claims: Some(claims),
         connections: o.proxy_connections as usize,
     };
     let dialler = tokio::spawn(peers.clone().dial(targets_rx, dial));
@@ -165,6 +212,7 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
         targets,
         saves: Some(saves),
         saved,
+        save_times: SaveTimer::default(),
         commands: command_queue,
         backend: o.backend,
         backend_tx,
@@ -182,7 +230,11 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
         stopped: stopped_tx,
     };
     tokio::spawn(driver.run(o.timing.tick));
-    Ok(WorkerHandle { commands, stopped })
+    Ok(WorkerHandle {
+        commands,
+        stopped,
+        sealing: Arc::new(sealing),
+    })
 }
 
 /// What can be wrong before anything is started.
@@ -271,6 +323,7 @@ struct Driver {
     targets: watch::Sender<Vec<SocketAddr>>,
     saves: Option<mpsc::UnboundedSender<(u64, Vec<Change>)>>,
     saved: mpsc::UnboundedReceiver<Result<u64, StoreError>>,
+    save_times: SaveTimer,
     commands: mpsc::Receiver<Command>,
     backend: Arc<dyn Backend>,
     backend_tx: mpsc::Sender<(u64, BackendEvent)>,
@@ -305,7 +358,10 @@ impl Driver {
                 }
                 Some(healthy) = self.health.recv() => WorkerEvent::Health(healthy),
                 Some(result) = self.saved.recv() => match result {
-                    Ok(number) => WorkerEvent::Saved(number),
+                    Ok(number) => {
+                        self.save_times.end();
+                        WorkerEvent::Saved(number)
+                    }
                     Err(e) => {
                         end = Some(format!("saving failed: {e}"));
                         continue;
@@ -324,6 +380,21 @@ impl Driver {
                     Command::Event(event) => event,
                     Command::Stats(reply) => {
                         let _ = reply.send(self.core.stats());
+                        continue;
+                    }
+                    Command::Page(reply) => {
+                        let _ = reply.send(self.page());
+                        continue;
+                    }
+                    Command::Spans(reply) => {
+                        let _ = reply.send(self.core.meter.spans.take());
+                        continue;
+                    }
+                    Command::Payout(proxy, reply) => {
+                        let (now, mode) = (self.clock.now_ms(), self.settlement.mode());
+                        let (done, effects) = self.core.operate_payout(now, mode, proxy);
+                        let _ = reply.send(done);
+                        end = self.apply(effects);
                         continue;
                     }
                 },
@@ -351,6 +422,14 @@ impl Driver {
         let _ = self.stopped.send(Some(reason));
     }
 
+    fn page(&self) -> Page {
+        let mut page = Page::new("worker");
+        self.core.expose(&mut page);
+        self.save_times.expose(&mut page);
+        self.peers.doors().expose(&mut page);
+        page
+    }
+
     /// Carries out effects; returns the reason if the worker ends.
     fn apply(&mut self, effects: Vec<WorkerEffect>) -> Option<String> {
         let mut end = None;
@@ -374,6 +453,7 @@ impl Driver {
                     }
                 }
                 WorkerEffect::Save { number, batch } => {
+                    self.save_times.begin();
                     if let Some(saves) = &self.saves
                         && saves.send((number, batch)).is_err()
                     {

@@ -10,6 +10,7 @@ use cocoon_wire::msg::worker;
 use super::account::{OnChain, ProxyAccount};
 use super::core::{Held, Phase, WorkerCore};
 use super::types::WorkerEffect;
+use crate::claims::check_payment_key;
 use crate::link::{AskError, LinkEffect, LinkId, PeerInfo};
 
 /// Versions offered: 2 is the reference's, 3 adds cancellation between our own nodes.
@@ -212,6 +213,8 @@ impl WorkerCore {
         let proxy = self.contract_address("proxy_sc_address", &p.proxy_sc_address)?;
         let contract = self.contract_address("worker_sc_address", &answer.worker_sc_address)?;
         let key = p.proxy_public_key;
+        let claimed = self.links.get(&link).and_then(|l| l.peer.claims.as_deref());
+        check_payment_key(claimed.and_then(|c| c.payment_key), &key)?;
         let known = self
             .accounts
             .iter()

@@ -5,8 +5,10 @@ mod core;
 mod driver;
 mod links;
 mod onchain;
+mod operate;
 mod payments;
 mod requests;
+mod stats;
 mod types;
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl WorkerCore {
         );
     }
 
-    fn payout(&mut self, contract: Address, total: AdjustedTokens) {
+    pub(super) fn payout(&mut self, contract: Address, total: AdjustedTokens) {
         let value = self.cfg.settings.message_value;
         let Some(a) = self.accounts.get(&contract) else {
             return;

@@ -12,6 +12,7 @@ use cocoon_wire::msg::proxy::{PacketToWorker, SignedPayment};
 use super::core::{Phase, WorkerCore};
 use super::types::WorkerEffect;
 use crate::link::LinkId;
+use crate::metrics::Outcome;
 use crate::proto::{self, Answer, AnswerKind, FinalInfo, WorkerQuery};
 use crate::root::base_model;
 
@@ -174,6 +175,8 @@ impl WorkerCore {
         match self.admit(&q, stale) {
             Ok((http, counter, timeout_ms)) => {
                 let request = self.ticket();
+                self.meter
+                    .begin(self.now, request, rid, None, http.body.len());
                 self.requests.insert(
                     request,
                     Running {
@@ -195,6 +198,7 @@ impl WorkerCore {
             }
             Err((code, text)) => {
                 self.counters.refused += 1;
+                self.meter.refuse(self.now, Outcome::of_code(code));
                 let fin = final_info(TokensUsed::default(), self.now, self.now, debug);
                 let kind = AnswerKind::Error {
                     code,
@@ -288,6 +292,9 @@ impl WorkerCore {
                     return;
                 }
                 run.head_sent = true;
+                if status >= 400 {
+                    self.meter.error_head(&request);
+                }
                 let response = head(status, reason, headers, run.started_ms, self.now);
                 self.answer(request, AnswerKind::Head(response), None);
             }
@@ -297,6 +304,7 @@ impl WorkerCore {
             }
             BackendEvent::Body(piece) => {
                 let out = run.counter.push(&piece);
+                self.meter.body(self.now, &request, out.len());
                 for part in out.chunks(MAX_PART) {
                     self.answer(request, AnswerKind::Part(part.to_vec()), None);
                 }
@@ -305,6 +313,9 @@ impl WorkerCore {
                 let rest = run.counter.finish();
                 let (tokens, truncated) = (run.counter.usage(), run.counter.truncated_scan());
                 let fin = run.fin(tokens, self.now);
+                self.meter.body(self.now, &request, rest.len());
+                self.meter
+                    .end(self.now, &request, Outcome::Success, &tokens);
                 let mut parts: Vec<&[u8]> = rest.chunks(MAX_PART).collect();
                 let last = parts.pop().unwrap_or_default();
                 for part in parts {
@@ -352,6 +363,8 @@ impl WorkerCore {
             TokensUsed::default()
         };
         let fin = run.fin(tokens, self.now);
+        self.meter
+            .end(self.now, &request, Outcome::of_code(code), &tokens);
         let kind = AnswerKind::Error {
             code,
             text,
@@ -424,6 +437,8 @@ impl WorkerCore {
         for request in lost {
             self.requests.remove(&request);
             self.counters.cancelled += 1;
+            self.meter
+                .end(self.now, &request, Outcome::Lost, &TokensUsed::default());
             self.fx.push(WorkerEffect::Cancel { request });
             if let Some(a) = account.and_then(|sc| self.accounts.get_mut(&sc)) {
                 a.running = a.running.saturating_sub(1);

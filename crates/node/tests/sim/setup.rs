@@ -79,6 +79,8 @@ fn code(nonce: u64) -> Option<Cell> {
 
 pub fn root() -> RootView {
     RootView {
+        owner: None,
+        last_proxy_seqno: 1,
         address: address(0x40, 0),
         version: 1,
         params: Params {

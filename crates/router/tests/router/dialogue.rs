@@ -65,6 +65,27 @@ fn vectors() {
     assert_eq!(request.unwrap().unwrap().policy, None);
 }
 
+/// 5.2: the reserved byte, the password, and what stands behind the request mean nothing to the dialogue.
+#[test]
+fn what_is_ignored() {
+    let plain = talk(
+        &names(),
+        &hex::decode("05010005010001cb0071092af9").unwrap(),
+    );
+    let odd = talk(
+        &names(),
+        &hex::decode("050100050177 01cb0071092af9ffff".replace(' ', "")).unwrap(),
+    );
+    assert_eq!(plain.1.unwrap(), odd.1.unwrap());
+    assert_eq!((plain.2, odd.2), (13, 13));
+    for password in ["00", "0161", "03ffffff"] {
+        let text = format!("05010201067374726963 74{password}05010001cb0071092af9");
+        let (sent, request, _) = talk(&names(), &hex::decode(text.replace(' ', "")).unwrap());
+        assert_eq!(sent, [5, 2, 1, 0]);
+        assert_eq!(request.unwrap().unwrap().policy.as_deref(), Some("strict"));
+    }
+}
+
 #[test]
 fn the_other_kinds_of_addresses() {
     let mut v6 = vec![5, 1, 0, 5, 1, 0, 4];

@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cocoon_attest::frame::read_frame;
+use cocoon_attest::profile::report_data;
 use cocoon_attest::{TlsIdentity, pow};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -151,4 +152,99 @@ async fn a_forward_port_at_s_server() {
         .unwrap()
         .unwrap();
     assert_eq!(&line, b"cba\n");
+}
+
+/// The profile of section 1 in the words of OpenSSL's configuration, with a fake quote.
+const PROFILE: &str = "\
+[req]
+distinguished_name = name
+prompt = no
+string_mask = utf8only
+[name]
+C = AE
+ST = DUBAI
+O = TDLib Development
+OU = Security
+CN = localhost
+[ext]
+1.3.6.1.4.1.12345.1 = critical,DER:QUOTE
+1.3.6.1.4.1.12345.2 = critical,DER:KEY
+basicConstraints = critical,CA:FALSE
+keyUsage = critical,digitalSignature
+extendedKeyUsage = critical,serverAuth,clientAuth
+subjectKeyIdentifier = hash
+subjectAltName = DNS:localhost,DNS:127.0.0.1,IP:::1
+";
+
+/// Writes `x_cert.pem` and `x_key.pem`, made by OpenSSL alone but for the hash that is the quote.
+fn openssl_certificate(dir: &std::path::Path) {
+    let run = |args: &[&str]| {
+        let output = Command::new("openssl").current_dir(dir).args(args).output();
+        let output = output.unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{args:?}: {words}");
+        output.stdout
+    };
+    run(&["genpkey", "-algorithm", "ed25519", "-out", "x_key.pem"]);
+    let spki = run(&["pkey", "-in", "x_key.pem", "-pubout", "-outform", "DER"]);
+    let key: [u8; 32] = spki[spki.len() - 32..].try_into().unwrap();
+    let config = PROFILE
+        .replace("QUOTE", &hex::encode(report_data(&key)))
+        .replace("KEY", &hex::encode(key));
+    std::fs::write(dir.join("x.cnf"), config).unwrap();
+    run(&[
+        "req",
+        "-new",
+        "-x509",
+        "-key",
+        "x_key.pem",
+        "-days",
+        "1",
+        "-config",
+        "x.cnf",
+        "-extensions",
+        "ext",
+        "-out",
+        "x_cert.pem",
+    ]);
+}
+
+/// Two routers in both directions, with certificates made by OpenSSL on one side or on both.
+#[tokio::test]
+async fn routers_meet_with_certificates_of_openssl() {
+    if openssl_is_missing() {
+        return;
+    }
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    for dir in &dirs {
+        openssl_certificate(dir.path());
+    }
+    let base = |at: usize| dirs[at].path().join("x").to_string_lossy().into_owned();
+    for (near_cert, far_cert) in [
+        (Some(base(0)), None),
+        (None, Some(base(1))),
+        (Some(base(0)), Some(base(1))),
+    ] {
+        let with = |o: &mut cocoon_router::Options, cert: &Option<String>| {
+            o.serialize_info = true;
+            if let Some(cert) = cert {
+                (o.cert, o.cert_mode) = (Some(cert.into()), None);
+            }
+        };
+        let mut backend = echo(true).await;
+        let server = reverse(backend.address, "fake_tdx", |o| with(o, &far_cert)).await;
+        let near = forward(server.address(), "fake_tdx", |o| with(o, &near_cert)).await;
+        let mut app = near.tcp().await;
+        let frame = tokio::time::timeout(PATIENCE, read_frame(&mut app)).await;
+        let seen_here = frame.unwrap().unwrap();
+        let seen_there = backend.connections.recv().await.unwrap().unwrap();
+        assert_eq!(seen_here.public_key, server.handle.identity().public_key());
+        assert_eq!(seen_there.public_key, near.handle.identity().public_key());
+        assert!(seen_here.attestation.is_some() && seen_there.attestation.is_some());
+        ping(&mut app, b"both ways").await;
+        app.shutdown().await.unwrap();
+        assert_eq!(rest(&mut app).await, b"");
+        near.until("the end", |c| c.active == 0 && c.ended_by_application == 1)
+            .await;
+    }
 }

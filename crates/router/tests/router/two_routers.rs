@@ -313,3 +313,88 @@ async fn peers_are_judged_again_when_the_policies_change() {
     server.handle.set_policies(Default::default());
     assert_eq!(rest(&mut streams[1]).await, b"");
 }
+
+/// Row by row of 5.1: where the three types listen, whatever is configured for strangers.
+#[tokio::test]
+async fn applications_ports_are_on_loopback() {
+    let router = start(options(|o| {
+        o.listen = Some([0, 0, 0, 0].into());
+        o.socks5 = vec!["0@any".into()];
+        o.forward = vec!["0:127.0.0.1:9@any".into()];
+        o.reverse = vec!["0:127.0.0.1:9@any".into()];
+    }))
+    .await;
+    let mut listens: Vec<(&str, String)> = router
+        .handle
+        .ports()
+        .iter()
+        .map(|port| (port.kind, port.listen.ip().to_string()))
+        .collect();
+    listens.sort();
+    assert_eq!(
+        listens,
+        [
+            ("forward", "127.0.0.1".to_owned()),
+            ("reverse", "0.0.0.0".to_owned()),
+            ("socks5", "127.0.0.1".to_owned())
+        ]
+    );
+}
+
+/// A forward port speaks no SOCKS: its first bytes are the peer's.
+#[tokio::test]
+async fn a_forward_port_adds_and_takes_no_byte() {
+    let backend = echo(false).await;
+    let server = reverse(backend.address, "any", |_| {}).await;
+    let near = forward(server.address(), "any", |_| {}).await;
+    let mut app = near.tcp().await;
+    ping(&mut app, &[5, 1, 0]).await;
+    ping(&mut app, &[0x91, 0x12, 0x8e, 0x41]).await;
+}
+
+/// Every cause of a failure looks alike to the application: the greeting is answered, then the connection closes.
+#[tokio::test]
+async fn no_cause_of_a_failure_has_a_socks5_reply() {
+    let (silent, _listener) = open_backend().await;
+    let free = open_backend().await.0;
+    let plain_server = reverse(silent, "any", |o| {
+        o.cert_mode = Some(CertificateMode::None);
+    })
+    .await;
+    let hard = reverse(silent, "any", |o| o.pow_difficulty = Some(30)).await;
+    let near = socks5("fake_tdx", |_| {}).await;
+    let request = |kind: &[u8], port: u16| [&[5, 1, 0][..], kind, &port.to_be_bytes()].concat();
+    let local = &[1, 127, 0, 0, 1];
+    for (cause, bytes) in [
+        ("nobody listens", request(local, free.port())),
+        (
+            "no certificate with a quote",
+            request(local, plain_server.address().port()),
+        ),
+        ("too much work", request(local, hard.address().port())),
+        ("an unknown name", request(b"\x03\x0fnowhere.invalid", 80)),
+        ("another command", vec![5, 2, 0, 1, 127, 0, 0, 1, 0, 80]),
+        (
+            "another type of address",
+            vec![5, 1, 0, 2, 127, 0, 0, 1, 0, 80],
+        ),
+    ] {
+        let mut app = near.tcp().await;
+        dialogue(&mut app, &[&[5, 1, 0]], &[&[5, 0]]).await;
+        app.write_all(&bytes).await.unwrap();
+        assert_eq!(rest(&mut app).await, b"", "{cause}");
+    }
+    let all = |c: &cocoon_router::metrics::Snapshot| {
+        c.failed_dial + c.refused_peers + c.failed_proof_of_work + c.failed_dialogue
+    };
+    let counts = near.until("six failures", |c| all(c) == 6).await;
+    assert_eq!(
+        (
+            counts.failed_dial,
+            counts.refused_peers,
+            counts.failed_proof_of_work
+        ),
+        (2, 1, 1)
+    );
+    assert_eq!((counts.failed_dialogue, counts.established), (2, 0));
+}

@@ -3,8 +3,8 @@
 use cocoon_tl::{Boxed, Constructor, TlError, from_boxed, peek_id, to_boxed};
 
 use super::{
-    client, common, db, http, key_manager, key_manager_db, proxy, root_config, runner_config, tcp,
-    worker,
+    client, common, db, http, key_manager, key_manager_db, market, proxy, root_config,
+    runner_config, tcp, worker,
 };
 
 /// What is known of one constructor.
@@ -74,6 +74,11 @@ pub const CONSTRUCTORS: &[Entry] = &[
     entry::<client::GetWorkerTypes>(),
     entry::<client::GetWorkerTypesV2>(),
     entry::<client::CancelQuery>(),
+    entry::<market::RunQueryRouted>(),
+    entry::<market::GetWorkerTypesV3>(),
+    entry::<market::WorkerInstanceV3>(),
+    entry::<market::WorkerTypeV3>(),
+    entry::<market::WorkerTypesV3>(),
     entry::<proxy::Params>(),
     entry::<proxy::ClientRequestPayment>(),
     entry::<proxy::SignedPaymentData>(),

@@ -3,6 +3,7 @@
 use cocoon_tl::Flags;
 
 use super::common::{TokensUsed, VersionRange};
+use super::market::{GetWorkerTypesV3, RunQueryRouted};
 use super::proxy;
 use super::proxy::{ClientRequestPayment, SignedPayment, SignedPaymentData, SignedPaymentEmpty};
 
@@ -452,6 +453,8 @@ cocoon_tl::tl_union! {
         GetWorkerTypes(GetWorkerTypes),
         /// Models.
         GetWorkerTypesV2(GetWorkerTypesV2),
+        /// Models, version 3.
+        GetWorkerTypesV3(GetWorkerTypesV3),
         /// Refund.
         RequestRefund(RequestRefund),
     }
@@ -464,6 +467,8 @@ cocoon_tl::tl_union! {
         RunQuery(RunQuery),
         /// Request.
         RunQueryEx(RunQueryEx),
+        /// Request with wishes about the worker, version 3.
+        RunQueryRouted(RunQueryRouted),
         /// Cancellation, version 3.
         CancelQuery(CancelQuery),
     }

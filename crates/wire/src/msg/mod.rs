@@ -11,6 +11,7 @@ pub mod db;
 pub mod http;
 pub mod key_manager;
 pub mod key_manager_db;
+pub mod market;
 pub mod proxy;
 pub mod root_config;
 pub mod runner_config;

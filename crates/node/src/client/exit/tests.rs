@@ -69,6 +69,8 @@ fn proxy_sc() -> Address {
 
 fn root() -> RootView {
     RootView {
+        owner: None,
+        last_proxy_seqno: 1,
         address: Address::basechain([1; 32]),
         version: 1,
         params: Params {

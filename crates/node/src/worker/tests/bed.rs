@@ -25,6 +25,8 @@ pub fn address(n: u8) -> Address {
 
 pub fn root() -> RootView {
     RootView {
+        owner: None,
+        last_proxy_seqno: 1,
         address: address(1),
         version: 5,
         params: Params {

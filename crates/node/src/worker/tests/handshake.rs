@@ -1,10 +1,14 @@
 //! Handshakes: what is asked, what is checked, what is told (protocol.md 3.3, 4.1–4.4).
 
+use std::sync::Arc;
+
+use cocoon_attest::VerifiedClaims;
+use cocoon_attest::claims::{Network, ProtocolRange, Role, RootContract};
 use cocoon_tl::to_boxed;
 use cocoon_wire::msg::worker::{self, WorkerQuery};
 
 use super::bed::*;
-use crate::link::{AskError, LinkEvent, LinkId, PeerInfo};
+use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
 use crate::proto;
 use crate::worker::{WorkerEffect, WorkerEvent};
 
@@ -67,6 +71,53 @@ fn a_good_proxy_comes_into_service() {
     // Appendix A, worker 6.
     assert_eq!(announced(&fx), (Some(true), None));
     assert_eq!(bed.core.ready_links(), 1);
+}
+
+/// The payment key that a proxy proved in its claims is the one it has to name.
+#[test]
+fn the_payment_key_is_the_one_of_the_claims() {
+    for (right, asked_on) in [(true, true), (false, false)] {
+        let mut bed = Bed::new();
+        let mut key = bed.key.verifying_key().to_bytes();
+        key[0] ^= u8::from(!right);
+        let claims = VerifiedClaims {
+            time: 0,
+            role: Role::Proxy,
+            network: Network {
+                global_id: -3,
+                is_test: true,
+            },
+            root: RootContract {
+                workchain: 0,
+                hash: [0; 32],
+            },
+            protocol: ProtocolRange { min: 0, max: 3 },
+            encryption: None,
+            payment_key: Some(key),
+            gpus: Vec::new(),
+            gpu_digest: None,
+        };
+        let peer = PeerInfo {
+            image_hash: IMAGE,
+            claims: Some(Arc::new(claims)),
+            ..Default::default()
+        };
+        let link = LinkId(1);
+        let fx = bed.step(WorkerEvent::Link(LinkEvent::Up { link, peer }));
+        let data = bed.connected(3);
+        let fx = bed.answer(1, ask(&fx).0, data);
+        let closed = fx.iter().find_map(|e| match e {
+            WorkerEffect::Link(LinkEffect::Close { reason, .. }) => Some(reason.clone()),
+            _ => None,
+        });
+        match asked_on {
+            true => assert!(matches!(
+                asked(&fx),
+                WorkerQuery::CompareBalanceWithProxy(_)
+            )),
+            false => assert!(closed.unwrap().contains("its signed claims prove")),
+        }
+    }
 }
 
 #[test]

@@ -1,16 +1,31 @@
 //! Who may come in: how many connections and set-ups there are, in all and from one address.
+//!
+//! Of routers and of nodes that are linked directly. A set-up that is not complete costs a stranger nothing, so it must
+//! not keep others out: with too many at once the oldest is told to go.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::limits::Limits;
+/// How many may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateLimits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Set-ups (proof of work, TLS, claims) at once. When there are more, the oldest is dropped: an honest one takes
+    /// seconds, so whoever fills the table with idle ones pushes out his own.
+    pub setups: usize,
+    /// Connections at once from one site.
+    pub connections_per_address: usize,
+    /// Set-ups at once from one site.
+    pub setups_per_address: usize,
+}
 
-/// Shared by all ports of a router.
-pub(crate) struct Gate {
-    limits: Limits,
+/// Shared by all ports of a process.
+pub struct Gate {
+    limits: GateLimits,
     state: Mutex<State>,
 }
 
@@ -36,17 +51,20 @@ struct Counts {
 
 /// Why a connection is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Full {
+pub enum Full {
+    /// In all.
     #[error("{0} connections are open already, which is the limit")]
     Connections(usize),
+    /// Of this address.
     #[error("{0} connections from this address are open already, which is the limit")]
     OfAddress(usize),
+    /// Of this address, not yet complete.
     #[error("{0} connections from this address are being set up already, which is the limit")]
     SetupsOfAddress(usize),
 }
 
 /// A connection that is being set up. Dropping it makes room.
-pub(crate) struct Setup {
+pub struct Setup {
     gate: Arc<Gate>,
     id: u64,
     address: Option<IpAddr>,
@@ -54,13 +72,27 @@ pub(crate) struct Setup {
 }
 
 /// A connection. Dropping it makes room.
-pub(crate) struct Permit {
+pub struct Permit {
     gate: Arc<Gate>,
     address: Option<IpAddr>,
 }
 
+/// Whom an address is counted for: a site of IPv6 has a whole /64 of them, and an IPv4 address in IPv6 form is itself.
+#[must_use]
+pub fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
 impl Gate {
-    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+    /// An open gate.
+    #[must_use]
+    pub fn new(limits: GateLimits) -> Arc<Self> {
         Arc::new(Gate {
             limits,
             state: Mutex::default(),
@@ -71,9 +103,9 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a connection begin. `address` is the stranger's, or `None` for applications of this machine. With too many
+    /// Lets a connection begin. `address` is the stranger's [`site`], or `None` for applications of this machine. With too many
     /// set-ups at once, the oldest one is told to go.
-    pub(crate) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Setup, Full> {
+    pub fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Setup, Full> {
         let mut state = self.state();
         state.has_room(address, &self.limits)?;
         if let Some(address) = address {
@@ -108,7 +140,7 @@ impl Gate {
 }
 
 impl State {
-    fn has_room(&self, address: Option<IpAddr>, limits: &Limits) -> Result<(), Full> {
+    fn has_room(&self, address: Option<IpAddr>, limits: &GateLimits) -> Result<(), Full> {
         if self.connections >= limits.connections {
             return Err(Full::Connections(limits.connections));
         }
@@ -142,12 +174,12 @@ impl State {
 
 impl Setup {
     /// Resolves when younger set-ups need the room.
-    pub(crate) async fn evicted(&self) {
+    pub async fn evicted(&self) {
         self.evicted.notified().await;
     }
 
     /// The set-up is complete: it counts as a connection from now on.
-    pub(crate) fn establish(self) -> Result<Permit, Full> {
+    pub fn establish(self) -> Result<Permit, Full> {
         let gate = self.gate.clone();
         let mut state = gate.state();
         state.has_room(self.address, &gate.limits)?;
@@ -181,8 +213,13 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn gate(edit: impl FnOnce(&mut Limits)) -> Arc<Gate> {
-        let mut limits = Limits::default();
+    fn gate(edit: impl FnOnce(&mut GateLimits)) -> Arc<Gate> {
+        let mut limits = GateLimits {
+            connections: 8_192,
+            setups: 1_024,
+            connections_per_address: 1_024,
+            setups_per_address: 128,
+        };
         edit(&mut limits);
         Gate::new(limits)
     }
@@ -193,6 +230,15 @@ mod tests {
 
     fn refused<T>(result: Result<T, Full>) -> Full {
         result.err().unwrap()
+    }
+
+    #[test]
+    fn a_site_has_one_count() {
+        let site = |text: &str| site(text.parse().unwrap());
+        assert_eq!(site("2001:db8::1"), site("2001:db8::ffff:1:2:3"));
+        assert_ne!(site("2001:db8::1"), site("2001:db8:0:1::1"));
+        assert_ne!(site("192.0.2.1"), site("192.0.2.2"));
+        assert_eq!(site("::ffff:192.0.2.1"), site("192.0.2.1"));
     }
 
     #[test]
