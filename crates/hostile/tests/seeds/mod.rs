@@ -133,8 +133,10 @@ fn texts() {
     write("policy_file", "good", policy.as_bytes());
     let router = r#"{"policies": [{"name": "p", "type": "any"}], "ports": [{"port": 8116, "type": "socks5", "policy_name": "p"}]}"#;
     write("router_file", "good", router.as_bytes());
-    let chat = r#"{"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5, "stream": true, "stream_options": {"include_usage": true}, "max_coefficient": 2.5}"#;
+    let chat = r#"{"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5, "stream": true, "stream_options": {"include_usage": true}}"#;
     write("http_request", "good-chat", chat.as_bytes());
+    let ours = r#"{"model": "m", "messages": [], "max_coefficient": 2500, "timeout": 30}"#;
+    write("http_request", "ours", ours.as_bytes());
     let completion = r#"{"model": "m", "prompt": ["x", "y"], "n": 2, "timeout": 30}"#;
     write("http_request", "completion", completion.as_bytes());
     let usage = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":1}}}"#;
