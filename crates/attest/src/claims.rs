@@ -26,7 +26,7 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 
 pub use exchange::CLAIMS_TIMEOUT;
-pub use gpu::{GpuDemand, GpuDevice, GpuSource, GpuSourceError};
+pub use gpu::{GpuDemand, GpuDevice, GpuSource, GpuSourceError, HostGpus};
 pub use judge::{ClaimsError, MAX_SKEW_SECONDS};
 pub use statement::{Network, ProtocolRange, Role, RootContract, Statement, StatementError};
 

@@ -101,9 +101,13 @@ impl AttestError {
     /// Whether the same attempt may succeed later without anybody changing a configuration or a certificate.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            AttestError::Timeout { .. } | AttestError::Closed { .. } | AttestError::Io { .. }
-        )
+        match self {
+            AttestError::Timeout { .. } | AttestError::Closed { .. } | AttestError::Io { .. } => {
+                true
+            }
+            // Collateral that is being fetched.
+            AttestError::Policy(PolicyRefusal::Evidence(verdict)) => verdict.is_transient(),
+            _ => false,
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod policy_file;
 pub mod rim;
 pub mod sgx;
 pub mod snp;
+pub mod snp_collateral;
 pub mod snp_policy;
 pub mod snp_report;
 pub mod tdx;

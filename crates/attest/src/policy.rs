@@ -1,5 +1,6 @@
 //! What we demand of a peer, and the verdict on its quote (spec 4.2 and 4.3).
 
+use crate::evidence::verifier::Changes;
 use crate::evidence::{SharedVerifier, TdxVerifier, Verdict};
 use crate::measurements::{Measurements, Register, TdxMeasurements};
 use crate::policy_config::PolicyConfig;
@@ -146,6 +147,15 @@ impl Policy {
             rules.verifier = Some(SharedVerifier(verifier));
         }
         self
+    }
+
+    /// Wakes up when peers that this policy accepted should be judged again; `None` if nothing but its own lists counts.
+    #[must_use]
+    pub fn changes(&self) -> Option<Changes> {
+        match self {
+            Policy::Tdx(rules) => rules.verifier.as_ref().map(|v| v.0.changes()),
+            Policy::Any | Policy::FakeTdx(_) => None,
+        }
     }
 
     /// The verdict on a quote for the key `public_key`; the first failure of spec 4.3 wins.

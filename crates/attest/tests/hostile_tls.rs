@@ -91,7 +91,6 @@ async fn the_first_message_offers_what_the_profile_has_and_no_more() {
     assert_eq!(groups, [0x11ec, 0x001d], "the hybrid group first");
     for (kind, name) in [
         (0, "server_name"),
-        (5, "status_request"),
         (16, "application_layer_protocol_negotiation"),
         (27, "compress_certificate"),
         (41, "pre_shared_key"),

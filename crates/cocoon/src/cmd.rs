@@ -3,11 +3,14 @@
 pub mod account;
 pub mod attest;
 pub mod chat;
+pub mod collateral;
 pub mod contracts;
 pub mod doctor;
 pub mod exit;
 mod guest;
 pub mod model;
+pub mod nodes;
+pub mod operate;
 pub mod router;
 pub mod status;
 pub mod wallet;

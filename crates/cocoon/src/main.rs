@@ -7,6 +7,7 @@ mod contracts;
 mod datadir;
 mod engine;
 mod error;
+mod evidence;
 mod fs;
 mod http;
 mod keys;
@@ -50,10 +51,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
             | Command::Client(_)
             | Command::Proxy(_)
             | Command::Worker(_)
-            | Command::KeyManager(_)
     );
     if !node {
-        logging::init(cli.global.log.as_deref(), None)?;
+        logging::init(cli.global.log.as_deref(), None, cli.global.log_format)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -66,14 +66,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Command::Client(args) => nodes::client(&args, &cli.global).await,
             Command::Proxy(args) => nodes::proxy(&args, &cli.global).await,
             Command::Worker(args) => nodes::worker(&args, &cli.global).await,
-            Command::KeyManager(args) => nodes::key_manager(&args, &cli.global).await,
             Command::Status(args) => cmd::status::run(&args, &cli.global).await,
             Command::Chat(args) => cmd::chat::run(&args, &cli.global).await,
             Command::Wallet(command) => cmd::wallet::run(&command, &cli.global).await,
             Command::Account(args) => cmd::account::run(&args, &cli.global).await,
             Command::Contracts(command) => cmd::contracts::run(&command, &cli.global).await,
             Command::Model(command) => cmd::model::run(&command, &cli.global).await,
-            Command::Attest(command) => cmd::attest::run(&command),
+            Command::Attest(command) => cmd::attest::run(&command).await,
             Command::Doctor(args) => cmd::doctor::run(&args, &cli.global).await,
             Command::Router(_) => unreachable!("main runs the router"),
         }

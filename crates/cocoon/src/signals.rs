@@ -1,8 +1,14 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C, SIGTERM and SIGHUP.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{CliError, Result};
+
+/// SIGHUP: read again what may be read again. By default it would kill the process.
+pub fn hangup() -> Result<Signal> {
+    signal(SignalKind::hangup())
+        .map_err(|e| CliError::new("cannot listen for signals").found(e.to_string()))
+}
 
 /// Waits for the order to stop, again and again.
 pub struct Signals {

@@ -4,6 +4,7 @@ pub mod api_error;
 pub mod claims;
 pub mod client;
 pub mod common;
+pub mod footprint;
 pub mod key_manager;
 pub mod link;
 pub mod metrics;
@@ -21,6 +22,7 @@ pub mod static_root;
 pub mod store;
 pub mod wallet;
 pub mod watch;
+pub mod wishes;
 pub mod worker;
 
 pub use common::{NodeError, Timing};

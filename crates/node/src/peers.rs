@@ -5,6 +5,7 @@
 
 mod doors;
 mod identity;
+mod judge;
 pub mod loopback;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use tracing::{debug, info, warn};
 
 pub use self::doors::{Door, DoorError, Trusted, Way};
 pub use self::identity::{ATTESTED_AGE, IdentityCell};
+pub use self::judge::{Judge, REJUDGE_EVERY};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
 use crate::metrics::{Direction, DoorCounts, Verdict};
 
@@ -40,9 +42,10 @@ pub const LIMITS: GateLimits = GateLimits {
     connections_per_address: 1_024,
     setups_per_address: 64,
 };
-/// First and last pause between attempts (protocol.md appendix A).
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// A connection that lived this long was a success: the next attempt starts without a pause.
+/// First and last pause between attempts (protocol.md appendix A), each with half of itself as jitter either way, so that
+/// the peers of a proxy that comes back do not come back at the same moment.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// A connection that lived this long was a success: the next attempt comes after the first pause.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 /// Pause after an accept error, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -200,6 +203,12 @@ impl Peers {
         }
     }
 
+    /// Bytes that wait to be sent on a link; none where it is gone.
+    pub fn waiting(&self, link: LinkId) -> usize {
+        let handle = self.with(|l| l.get(&link).map(|(_, handle)| handle.clone()));
+        handle.map_or(0, |h| h.outbound())
+    }
+
     /// Closes every link.
     pub fn close_all(&self, reason: &str) {
         for (_, handle) in self.with(|l| l.values().cloned().collect::<Vec<_>>()) {
@@ -207,15 +216,44 @@ impl Peers {
         }
     }
 
-    /// Runs the protocol on a trusted stream until it ends.
-    pub async fn run<S>(&self, stream: S, role: Role, port: usize, peer: PeerInfo)
-    where
+    /// Runs the protocol on a trusted stream until it ends, or until the peer is refused, if somebody judges it.
+    pub async fn run<S>(
+        &self,
+        stream: S,
+        role: Role,
+        port: usize,
+        peer: PeerInfo,
+        judge: Option<Judge>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let link = LinkId(self.inner.next.fetch_add(1, Ordering::Relaxed));
         let (handle, mut events) = driver::spawn(stream, role, ConnConfig::default());
-        self.with(|l| l.insert(link, (port, handle)));
-        while let Some(event) = events.recv().await {
+        self.with(|l| l.insert(link, (port, handle.clone())));
+        let refusal = async {
+            match judge {
+                Some(judge) => judge.refusal().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(refusal);
+        let mut is_refused = false;
+        loop {
+            let event = tokio::select! {
+                biased;
+                why = &mut refusal, if !is_refused => {
+                    warn!("{link}: the peer is refused now: {why}");
+                    // At once: what was to be sent does not go to it.
+                    handle.close(&format!("the peer is refused now: {why}"));
+                    is_refused = true;
+                    continue;
+                }
+                event = events.recv() => event,
+            };
+            let Some(event) = event else { break };
+            if is_refused && !matches!(event, PeerEvent::Closed { .. }) {
+                continue;
+            }
             let event = match event {
                 PeerEvent::Ready => LinkEvent::Up {
                     link,
@@ -356,8 +394,9 @@ impl Peers {
 
     async fn run_trusted(&self, stream: Trusted, role: Role, port: usize, peer: PeerInfo) {
         match stream {
-            Trusted::Tls(tls) => self.run(*tls, role, port, peer).await,
-            Trusted::Plain(tcp) => self.run(tcp, role, port, peer).await,
+            Trusted::Tls(tls, judge) => self.run(*tls, role, port, peer, Some(*judge)).await,
+            // A router judges its living peers itself, and cuts them off.
+            Trusted::Plain(tcp) => self.run(tcp, role, port, peer, None).await,
         }
     }
 }

@@ -163,6 +163,11 @@ impl Object {
         }
     }
 
+    /// A member of our own, as it is.
+    pub fn value(&mut self, name: &str) -> Option<Value> {
+        self.take(name)
+    }
+
     /// A text.
     pub fn string(&mut self, name: &str) -> Result<Option<String>, FieldError> {
         let place = self.at(name);

@@ -391,6 +391,7 @@ async fn our_client_answers_and_follows_the_file() {
         timing: Timing::local(),
         claims: claims(true),
         api_keys: Vec::new(),
+        pages: None,
     };
     let client = client::start(options).await.unwrap();
     net.served().await;
@@ -423,6 +424,75 @@ async fn our_client_answers_and_follows_the_file() {
         p["root_contract_config"]["version"] == 4 && c["root_contract_config"]["version"] == 4
     })
     .await;
+    client.drain().await;
+    net.worker.drain().await;
+    net.proxy.drain().await;
+}
+
+/// The file with other lists of images, under the next version.
+fn relist(net: &Net, version: u32, proxies: [u8; 32], workers: [u8; 32]) {
+    let path = net.dir.path().join("root.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut root: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let base64 = |hash| base64::engine::general_purpose::STANDARD.encode(hash);
+    root["version"] = version.into();
+    root["proxy_hashes"] = vec![base64(proxies)].into();
+    root["worker_hashes"] = vec![base64(workers)].into();
+    // In one step, so that nobody reads half of it.
+    let beside = net.dir.path().join("root.new");
+    std::fs::write(&beside, root.to_string()).unwrap();
+    std::fs::rename(&beside, &path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_image_loses_its_connections() {
+    let net = network(Door::Direct {
+        identity: identity(CertificateMode::FakeTdx),
+        policy: Policy::Any,
+        pow_difficulty: 4,
+    })
+    .await;
+    let options = ClientOptions {
+        settlement: settlement(net.dir.path(), address(40)),
+        store: net.dir.path().join("client.redb"),
+        store_key: SigningKey::from_bytes(&[7; 32]),
+        way: Way::Direct {
+            identity: identity(CertificateMode::None),
+            policy: fake_policy(),
+            max_pow: 28,
+        },
+        secret: vec![b's'; 32],
+        http: listen().await,
+        proxy_connections: 1,
+        is_test: true,
+        testnet: true,
+        check_hashes: true,
+        settings: Default::default(),
+        timing: Timing::local(),
+        claims: claims(false),
+        api_keys: Vec::new(),
+        pages: None,
+    };
+    let client = client::start(options).await.unwrap();
+    let is_enabled = async || {
+        let stats = net.proxy.stats().await;
+        let workers = stats["worker_connections"].as_array().unwrap().clone();
+        workers.iter().any(|w| w["enabled"] == true)
+    };
+    let (listed, other) = (fake_hash(), [9; 32]);
+    net.served().await;
+    until("the client is ready", || async { client.ready() }).await;
+    // The proxy's image leaves: the client and the worker go.
+    relist(&net, 2, other, listed);
+    until("the client left", || async { !client.ready() }).await;
+    until("the worker left", || async { !is_enabled().await }).await;
+    relist(&net, 3, listed, listed);
+    until("the client is back", || async { client.ready() }).await;
+    until("the worker is back", || async { is_enabled().await }).await;
+    // The worker's image leaves: the proxy throws it out, and the client stays.
+    relist(&net, 4, listed, other);
+    until("the worker is expelled", || async { !is_enabled().await }).await;
+    assert!(client.ready());
     client.drain().await;
     net.worker.drain().await;
     net.proxy.drain().await;

@@ -212,11 +212,22 @@ impl Shared {
         mut changes: watch::Receiver<Arc<Policies>>,
     ) -> End {
         let recheck = async {
+            // New collateral and new demands on evidence are changes of the policy, too.
+            let subscribe = || self.policies.get(policy).and_then(|p| p.changes());
+            let mut evidence = subscribe();
             loop {
+                let judged_by = async {
+                    match &mut evidence {
+                        Some(evidence) => evidence.changed().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     changed = changes.changed() => if changed.is_err() { return End::Stopped },
+                    () = judged_by => {}
                     () = sleep(self.limits.recheck) => {}
                 }
+                evidence = subscribe();
                 if let Err(why) = self.policies.recheck(policy, peer) {
                     return End::Expelled(why);
                 }

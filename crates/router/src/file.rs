@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use cocoon_attest::policy_config::PolicyConfig;
+use cocoon_collateral::CollateralConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::certificate::CertificateMode;
@@ -27,6 +28,12 @@ pub struct FileConfig {
     /// Ours: this router serves a test network, where a user name may choose `fake_tdx`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub test_network: bool,
+    /// Ours: where Intel's collateral comes from; without it tdx policies refuse every peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collateral: Option<CollateralConfig>,
+    /// Ours: file with one policy on evidence, whose demands count for every tdx policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence_policy: Option<PathBuf>,
     /// Named policies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyConfig>,

@@ -10,12 +10,14 @@ mod pki;
 mod snp;
 mod tdx;
 mod tsm;
+mod web;
 
 pub use gpu::SoftGpu;
-pub use pki::{Key, Kind};
+pub use pki::{Key, Kind, pem};
 pub use snp::{SnpFields, SoftSnp};
 pub use tdx::{EnclaveFields, SoftTdx, TdFields};
 pub use tsm::{Fault, Machine, SoftKernel};
+pub use web::SoftWeb;
 
 /// Stands in the name of every root made here, and hence in every binary that contains this crate.
 pub const MARKER: &str = "Cocoon software root for tests, proves nothing";

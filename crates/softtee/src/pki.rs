@@ -1,6 +1,6 @@
 //! Keys, certificates and revocation lists.
 
-use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
@@ -74,6 +74,18 @@ impl Key {
         }
     }
 
+    /// The private key in PKCS #8, for servers of tests.
+    #[must_use]
+    pub fn pkcs8(&self) -> Vec<u8> {
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.to_pkcs8v1().expect("PKCS #8").as_ref().to_vec(),
+            Pair::Rsa(pair) => AsDer::<Pkcs8V1Der<'static>>::as_der(pair)
+                .expect("PKCS #8")
+                .as_ref()
+                .to_vec(),
+        }
+    }
+
     fn signature_bits(&self, message: &[u8]) -> Vec<u8> {
         let raw = self.sign(message);
         match self.kind {
@@ -105,7 +117,10 @@ impl Key {
 
     fn spki(&self) -> Vec<u8> {
         match &self.pair {
-            Pair::Rsa(pair) => pair.public_key().as_der().expect("DER").as_ref().to_vec(),
+            Pair::Rsa(pair) => AsDer::<PublicKeyX509Der<'static>>::as_der(pair.public_key())
+                .expect("DER")
+                .as_ref()
+                .to_vec(),
             Pair::Ecdsa(_) => {
                 let curve = if self.kind == Kind::P256 {
                     "1.2.840.10045.3.1.7"
@@ -186,8 +201,13 @@ impl Certified {
         }
     }
 
-    /// A revocation list of this authority.
+    /// A revocation list of this authority, the first it ever published.
     pub fn crl(&self, revoked: &[u8], period: Period) -> Vec<u8> {
+        self.numbered_crl(1, revoked, period)
+    }
+
+    /// A revocation list with this number.
+    pub fn numbered_crl(&self, number: u8, revoked: &[u8], period: Period) -> Vec<u8> {
         let entries: Vec<u8> = revoked
             .iter()
             .flat_map(|serial| sequence(&[&integer(&[*serial]), &time(period.from)]))
@@ -197,7 +217,7 @@ impl Certified {
         } else {
             sequence(&[&entries])
         };
-        let number = extension("2.5.29.20", false, &integer(&[1]));
+        let number = extension("2.5.29.20", false, &integer(&[number]));
         let list = sequence(&[
             &integer(&[1]),
             &self.key.algorithm(),
@@ -249,6 +269,7 @@ fn certificate(
 }
 
 /// Certificates as PEM.
+#[must_use]
 pub fn pem(ders: &[&[u8]]) -> String {
     let mut out = String::new();
     for der in ders {

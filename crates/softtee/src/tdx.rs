@@ -92,6 +92,8 @@ pub struct SoftTdx {
     pub advisories: Vec<String>,
     /// Edition of the ratings.
     pub evaluation_number: u32,
+    /// Number of both revocation lists.
+    pub crl_number: u8,
     /// Whether the platform's certificate is revoked.
     pub revoked: bool,
     /// Whether the authority above it is revoked.
@@ -117,7 +119,12 @@ impl SoftTdx {
             extensions,
         };
         let root = Certified::root(Kind::P256, &authority(MARKER), period);
-        let ca = root.issue(Kind::P256, &authority("Software PCK CA"), period, 2);
+        let ca = root.issue(
+            Kind::P256,
+            &authority("Software PCK Platform CA"),
+            period,
+            2,
+        );
         let signer = root.issue(Kind::P256, &plain("Software TCB Signing", &[]), period, 3);
         let pck = ca.issue(
             Kind::P256,
@@ -135,6 +142,7 @@ impl SoftTdx {
             tcb_status: "UpToDate".to_owned(),
             advisories: Vec::new(),
             evaluation_number: 20,
+            crl_number: 1,
             revoked: false,
             ca_revoked: false,
         }
@@ -205,8 +213,8 @@ impl SoftTdx {
         let authorities: &[u8] = if self.ca_revoked { &[2] } else { &[] };
         json!({
             "pck_crl_issuer_chain": pem(&[&self.ca.der, &self.root.der]),
-            "root_ca_crl": hex::encode(self.root.crl(authorities, period)),
-            "pck_crl": hex::encode(self.ca.crl(revoked, period)),
+            "root_ca_crl": hex::encode(self.root.numbered_crl(self.crl_number, authorities, period)),
+            "pck_crl": hex::encode(self.ca.numbered_crl(self.crl_number, revoked, period)),
             "tcb_info_issuer_chain": signers,
             "tcb_info_signature": sign(&tcb_info),
             "tcb_info": tcb_info,

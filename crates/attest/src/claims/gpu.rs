@@ -16,6 +16,7 @@ use crate::evidence::gpu::{GpuClaims, GpuRoot, MAX_CHAIN_LEN, MAX_REPORT_LEN};
 use crate::evidence::gpu_policy::{GpuEvidence, GpuPolicy};
 use crate::evidence::lists::Bytes;
 use crate::evidence::rim::Rim;
+use crate::guest;
 
 /// GPUs of one machine.
 pub const MAX_DEVICES: usize = 16;
@@ -47,6 +48,31 @@ pub struct GpuSourceError(pub String);
 pub trait GpuSource: Send + Sync {
     /// A report of every GPU, asked for with this nonce. May block for seconds; called on a thread that may.
     fn evidence(&self, nonce: &[u8; 32]) -> Result<Vec<GpuDevice>, GpuSourceError>;
+}
+
+/// The GPUs of this machine, through their driver.
+#[derive(Debug, Clone, Copy)]
+pub struct HostGpus;
+
+impl HostGpus {
+    /// They, if this build can ask them and they are in confidential computing mode; nothing else has evidence.
+    #[must_use]
+    pub fn present() -> Option<Arc<dyn GpuSource>> {
+        let on = guest::gpu::mode().unwrap_or(false);
+        on.then(|| Arc::new(HostGpus) as Arc<dyn GpuSource>)
+    }
+}
+
+impl GpuSource for HostGpus {
+    fn evidence(&self, nonce: &[u8; 32]) -> Result<Vec<GpuDevice>, GpuSourceError> {
+        let found =
+            guest::gpu::evidence(nonce).map_err(|error| GpuSourceError(error.to_string()))?;
+        let device = |gpu: guest::gpu::GpuEvidence| GpuDevice {
+            report: gpu.report,
+            chain: gpu.chain.into_bytes(),
+        };
+        Ok(found.into_iter().map(device).collect())
+    }
 }
 
 /// What a peer's GPUs have to prove.

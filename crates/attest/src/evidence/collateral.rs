@@ -4,12 +4,11 @@
 //! Nothing in it has to be trusted by where it comes from: every part is signed and is checked at each verification.
 //! It is loaded ahead of time and shared; a handshake never fetches.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+mod edition;
+mod store;
 
 use dcap_qvl::QuoteCollateralV3;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
@@ -19,12 +18,14 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use super::algorithms::{ecdsa_der, ecdsa_p256_sha256};
 use super::chain::{self, ChainError};
 use super::lists::Bytes;
-use super::tdx::{self, TdxRoot};
+use super::tdx::{self, Platform, TdxRoot};
+use crate::time::Moment;
+
+pub use edition::{CrlEdition, Edition, SignedEdition};
+pub use store::{CollateralSource, CollateralStore, MAX_FAMILIES, Supply, Trouble};
 
 /// Largest collateral read: the revocation list of Intel's platforms has some hundred kilobytes and grows.
 pub const MAX_COLLATERAL_LEN: usize = 8 << 20;
-/// Most platform families kept; Intel has some dozens that can run TDX.
-pub const MAX_FAMILIES: usize = 256;
 
 /// Why collateral cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,19 +54,39 @@ pub enum CollateralError {
     },
     /// An older edition than the one that is held already.
     #[error(
-        "collateral for platform family {fmspc} is older (evaluation {found}, issued {found_date}) than what is held (evaluation {held}, issued {held_date}); keeping the newer"
+        "collateral for platform family {fmspc}: {part} is older ({found}) than what is held ({held}); keeping the newer"
     )]
     Older {
         /// Platform family.
         fmspc: Bytes<6>,
-        /// Evaluation data number offered.
-        found: u32,
-        /// Issue date offered.
-        found_date: String,
-        /// Evaluation data number held.
-        held: u32,
-        /// Issue date held.
-        held_date: String,
+        /// Which part goes back.
+        part: &'static str,
+        /// Edition offered.
+        found: String,
+        /// Edition held.
+        held: String,
+    },
+    /// Collateral of something else than TDX.
+    #[error("collateral: expected {expected}, found {found}")]
+    NotTdx {
+        /// What a TDX quote needs.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// Not of now.
+    #[error(
+        "collateral for platform family {fmspc} is good from {issued} to {expires}, and it is {now}"
+    )]
+    NotOfNow {
+        /// Platform family.
+        fmspc: Bytes<6>,
+        /// When its newest part was issued.
+        issued: Moment,
+        /// When its first part ends.
+        expires: Moment,
+        /// Our clock.
+        now: Moment,
     },
     /// Not signed by Intel.
     #[error("collateral for platform family {fmspc} is not genuine: {reason}")]
@@ -105,12 +126,10 @@ pub struct TdxCollateral {
     inner: QuoteCollateralV3,
     hash: [u8; 32],
     fmspc: Bytes<6>,
-    evaluation_number: u32,
-    issued: String,
 }
 
 /// The common file form: one JSON object, signed texts as strings, lists and signatures in hexadecimal.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Bundle {
     pck_crl_issuer_chain: String,
@@ -123,7 +142,7 @@ struct Bundle {
     qe_identity: String,
     qe_identity_signature: String,
     /// Some tools add the platform's own chain. It is not used: the chain inside the quote is the one to verify.
-    #[serde(default, rename = "pck_certificate_chain")]
+    #[serde(default, rename = "pck_certificate_chain", skip_serializing)]
     _pck_certificate_chain: Option<String>,
 }
 
@@ -148,8 +167,6 @@ struct SignedIdentity<'a> {
 #[serde(rename_all = "camelCase")]
 struct Subject {
     fmspc: Bytes<6>,
-    tcb_evaluation_data_number: u32,
-    issue_date: String,
 }
 
 impl TdxCollateral {
@@ -224,8 +241,6 @@ impl TdxCollateral {
         Ok(TdxCollateral {
             hash: hash.finalize().into(),
             fmspc: subject.fmspc,
-            evaluation_number: subject.tcb_evaluation_data_number,
-            issued: subject.issue_date,
             inner,
         })
     }
@@ -234,6 +249,40 @@ impl TdxCollateral {
     #[must_use]
     pub fn fmspc(&self) -> Bytes<6> {
         self.fmspc
+    }
+
+    /// Which platforms it claims to be about.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        Platform {
+            fmspc: self.fmspc,
+            issuer: issuer_name(&self.inner.pck_crl_issuer_chain),
+        }
+    }
+
+    /// Which editions its parts are, and how long all of it counts.
+    pub fn edition(&self) -> Result<Edition, CollateralError> {
+        Edition::read(&self.inner)
+    }
+
+    /// The common file form, which [`Self::from_json`] reads.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let parts = &self.inner;
+        let bundle = Bundle {
+            pck_crl_issuer_chain: parts.pck_crl_issuer_chain.clone(),
+            root_ca_crl: hex::encode(&parts.root_ca_crl),
+            pck_crl: hex::encode(&parts.pck_crl),
+            tcb_info_issuer_chain: parts.tcb_info_issuer_chain.clone(),
+            tcb_info: parts.tcb_info.clone(),
+            tcb_info_signature: hex::encode(&parts.tcb_info_signature),
+            qe_identity_issuer_chain: parts.qe_identity_issuer_chain.clone(),
+            qe_identity: parts.qe_identity.clone(),
+            qe_identity_signature: hex::encode(&parts.qe_identity_signature),
+            _pck_certificate_chain: None,
+        };
+        // Texts alone, so it cannot fail; nothing reads an empty file as collateral.
+        serde_json::to_string_pretty(&bundle).unwrap_or_default()
     }
 
     /// Whether it is about platforms of family `fmspc` with certificates issued under the common name `issuer`.
@@ -312,119 +361,8 @@ impl std::fmt::Debug for TdxCollateral {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TdxCollateral")
             .field("fmspc", &self.fmspc)
-            .field("evaluation_number", &self.evaluation_number)
-            .field("issued", &self.issued)
+            .field("hash", &hex::encode(self.hash))
             .finish_non_exhaustive()
-    }
-}
-
-/// Platform family, and common name of the authority that issues its platforms' certificates.
-type Family = (Bytes<6>, Option<String>);
-
-/// Collateral of all known platform families, shared by all connections.
-#[derive(Debug)]
-pub struct CollateralStore {
-    root: TdxRoot,
-    families: RwLock<HashMap<Family, Arc<TdxCollateral>>>,
-}
-
-impl CollateralStore {
-    /// An empty store of Intel's collateral: every quote is refused for want of it.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::under(TdxRoot::INTEL)
-    }
-
-    /// An empty store of collateral under another root, for tests with a software TEE.
-    #[must_use]
-    pub fn under(root: TdxRoot) -> Self {
-        CollateralStore {
-            root,
-            families: RwLock::default(),
-        }
-    }
-
-    /// A store with every `*.json` of a directory; see [`Self::fill`].
-    pub fn load(directory: &Path) -> Result<Self, CollateralError> {
-        let store = Self::new();
-        store.fill(directory)?;
-        Ok(store)
-    }
-
-    /// Reads every `*.json` of a directory; says how many were taken. Of several editions the newest stays. A file that
-    /// cannot be used is an error: going on without it would show up later as a refused peer that nobody understands.
-    pub fn fill(&self, directory: &Path) -> Result<usize, CollateralError> {
-        let wrap = |path: &Path| {
-            let path = path.display().to_string();
-            move |source| CollateralError::File { path, source }
-        };
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(directory).map_err(wrap(directory))? {
-            let path = entry.map_err(wrap(directory))?.path();
-            if path.extension().is_some_and(|e| e == "json") {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        let mut taken = 0;
-        for path in paths {
-            let length = std::fs::metadata(&path).map_err(wrap(&path))?.len();
-            limit(usize::try_from(length).unwrap_or(usize::MAX))?;
-            let text = std::fs::read_to_string(&path).map_err(wrap(&path))?;
-            match self.insert(TdxCollateral::from_json(&text)?) {
-                Ok(()) => taken += 1,
-                Err(CollateralError::Older { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Adds or replaces the collateral of a family; an older edition never replaces a newer one, so that whoever
-    /// stands between us and the service cannot take an update back. Only signed collateral gets in: a forged edition
-    /// of the far future would keep all true ones out.
-    pub fn insert(&self, new: TdxCollateral) -> Result<(), CollateralError> {
-        let fmspc = new.fmspc;
-        new.verify_signatures(self.root)
-            .map_err(|reason| CollateralError::NotGenuine { fmspc, reason })?;
-        let mut families = self
-            .families
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let key = (new.fmspc, issuer_name(&new.inner.pck_crl_issuer_chain));
-        match families.get(&key) {
-            Some(held)
-                if (new.evaluation_number, &new.issued)
-                    < (held.evaluation_number, &held.issued) =>
-            {
-                return Err(CollateralError::Older {
-                    fmspc: new.fmspc,
-                    found: new.evaluation_number,
-                    found_date: new.issued,
-                    held: held.evaluation_number,
-                    held_date: held.issued.clone(),
-                });
-            }
-            None if families.len() >= MAX_FAMILIES => return Err(CollateralError::TooMany),
-            _ => {}
-        }
-        families.insert(key, Arc::new(new));
-        Ok(())
-    }
-
-    /// The collateral for a platform of family `fmspc` whose certificate was issued under the common name `issuer`.
-    #[must_use]
-    pub fn find(&self, fmspc: Bytes<6>, issuer: Option<&str>) -> Option<Arc<TdxCollateral>> {
-        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
-        families
-            .get(&(fmspc, issuer.map(str::to_owned)))
-            .map(Arc::clone)
-    }
-}
-
-impl Default for CollateralStore {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -11,7 +11,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::Verdict;
 use super::chain;
-use super::collateral::TdxCollateral;
+use super::collateral::{Supply, TdxCollateral};
 use super::gpu::{GpuRoot, nonce_for_key};
 use super::gpu_policy::{GpuEvidence, GpuPolicy};
 use super::lists::Bytes;
@@ -343,6 +343,7 @@ impl Files {
             let collateral = collateral.ok_or(TdxError::NoCollateral {
                 fmspc: platform.fmspc,
                 issuer: platform.issuer,
+                supply: Supply::Nobody,
             })?;
             tdx.verify(quote, collateral, now, roots.tdx)
         });

@@ -44,6 +44,20 @@ impl fmt::Display for Generation {
 }
 
 impl Generation {
+    /// The generation of a processor with these CPUID values.
+    #[must_use]
+    pub fn of_cpu(family: u8, model: u8) -> Option<Self> {
+        [Generation::Milan, Generation::Genoa, Generation::Turin]
+            .into_iter()
+            .find(|generation| generation.has_cpu(family, model))
+    }
+
+    /// How many bytes of the chip's name are used; the rest of the field is zero.
+    #[must_use]
+    pub fn chip_id_len(self) -> usize {
+        if self == Generation::Turin { 8 } else { 64 }
+    }
+
     /// Whether a processor with these CPUID values belongs to the generation.
     fn has_cpu(self, family: u8, model: u8) -> bool {
         match self {
@@ -234,21 +248,9 @@ pub fn verify(
 ) -> Result<SnpClaims, SnpError> {
     let report = SnpReport::parse(bytes)?;
     let key = report.signing_key()?;
-    let found = chain::fingerprint(&certificates.ark);
-    let generation = roots
-        .0
-        .iter()
-        .find(|(_, pinned)| *pinned == found)
-        .map(|(generation, _)| *generation)
-        .ok_or(ChainError::Root { which: ARK, found })?;
-    let ark = chain::parse(ARK, &certificates.ark)?;
+    let generation = verify_chain(certificates, now, roots)?;
     let ask = chain::parse(ASK, &certificates.ask)?;
     let vek = chain::parse(VEK, &certificates.vek)?;
-    chain::issued((ASK, &ask), (ARK, &ark), rsa_pss_sha384(), now)?;
-    chain::issued((VEK, &vek), (ASK, &ask), rsa_pss_sha384(), now)?;
-    if let Some(list) = &certificates.crl {
-        chain::not_revoked((ASK, &ask), (ARK, &ark), list, rsa_pss_sha384(), now)?;
-    }
     let expected_name = match key {
         SigningKey::Vcek => "SEV-VCEK",
         SigningKey::Vlek => "SEV-VLEK",
@@ -292,6 +294,30 @@ pub fn verify(
         revocation_checked: certificates.crl.is_some(),
         report,
     })
+}
+
+/// Verifies the certificates alone, and the revocation list if there is one. Says whose root vouches for them.
+pub fn verify_chain(
+    certificates: &SnpChain,
+    now: u64,
+    roots: &SnpRoots,
+) -> Result<Generation, SnpError> {
+    let found = chain::fingerprint(&certificates.ark);
+    let generation = roots
+        .0
+        .iter()
+        .find(|(_, pinned)| *pinned == found)
+        .map(|(generation, _)| *generation)
+        .ok_or(ChainError::Root { which: ARK, found })?;
+    let ark = chain::parse(ARK, &certificates.ark)?;
+    let ask = chain::parse(ASK, &certificates.ask)?;
+    let vek = chain::parse(VEK, &certificates.vek)?;
+    chain::issued((ASK, &ask), (ARK, &ark), rsa_pss_sha384(), now)?;
+    chain::issued((VEK, &vek), (ASK, &ask), rsa_pss_sha384(), now)?;
+    if let Some(list) = &certificates.crl {
+        chain::not_revoked((ASK, &ask), (ARK, &ark), list, rsa_pss_sha384(), now)?;
+    }
+    Ok(generation)
 }
 
 fn verify_signature(bytes: &[u8], vek: &X509Certificate<'_>) -> Result<(), SnpError> {
@@ -371,13 +397,7 @@ fn certified_identity(
             _ => Err(bad_extension("it names no provider".to_owned()).into()),
         };
     }
-    // Chips of the Turin generation have short names, the rest of the field is zero.
-    let length = if generation == Generation::Turin {
-        8
-    } else {
-        64
-    };
-    let (name, rest) = report.chip_id.0.split_at(length);
+    let (name, rest) = report.chip_id.0.split_at(generation.chip_id_len());
     let certified = chain::extension(VEK, vek, &oid!(1.3.6.1.4.1.3704.1.4))?;
     let certified = certified.ok_or_else(|| bad_extension("it names no chip".to_owned()))?;
     if report.key_info & 0b10 != 0 || report.chip_id.is_zero() {

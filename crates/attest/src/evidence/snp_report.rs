@@ -145,6 +145,12 @@ impl SnpReport {
         })
     }
 
+    /// The patch level for which the signing key was made, as this generation writes it.
+    #[must_use]
+    pub fn reported_tcb(&self, generation: Generation) -> TcbVersion {
+        TcbVersion::read(self.reported_tcb, generation)
+    }
+
     /// Which key signed it.
     pub fn signing_key(&self) -> Result<SigningKey, SnpError> {
         match (self.key_info >> 2) & 0b111 {

@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256, Sha384};
 use x509_parser::pem::Pem;
 
 use super::algorithms;
-use super::collateral::TdxCollateral;
+use super::chain::{self, ChainError};
+use super::collateral::{Supply, TdxCollateral};
 use super::lists::Bytes;
 use crate::quote::{self, MAX_QUOTE_LEN, QuoteBody, QuoteError, TdBody};
 use crate::time::{Moment, moment};
@@ -34,6 +35,19 @@ const QE_REPORT: u16 = 6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TdxRoot {
     sha256: [u8; 32],
+}
+
+impl TdxError {
+    /// Whether another try may succeed without anybody changing a configuration: collateral is on its way.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            TdxError::NoCollateral { supply, .. } | TdxError::CollateralEnded { supply, .. } => {
+                supply.is_transient()
+            }
+            _ => false,
+        }
+    }
 }
 
 impl TdxRoot {
@@ -162,7 +176,7 @@ pub enum TdxError {
     },
     /// No collateral for the platform.
     #[error(
-        "no collateral is loaded for platform family {fmspc} ({}): add it to the collateral directory",
+        "no collateral is loaded for platform family {fmspc} ({}): {supply}",
         issuer.as_deref().unwrap_or("unknown issuer")
     )]
     NoCollateral {
@@ -170,6 +184,22 @@ pub enum TdxError {
         fmspc: Bytes<6>,
         /// Who issued the platform's certificate.
         issuer: Option<String>,
+        /// What is being done about it.
+        supply: Supply,
+    },
+    /// The collateral for the platform has ended, and there is no newer.
+    #[error(
+        "{reason}; the collateral for platform family {fmspc} ended at {ended}, and there is no newer: {supply}"
+    )]
+    CollateralEnded {
+        /// Platform family.
+        fmspc: Bytes<6>,
+        /// When its first part ended.
+        ended: Moment,
+        /// What verification says.
+        reason: String,
+        /// What is being done about it.
+        supply: Supply,
     },
     /// The clock is behind the collateral: a host that sets it back could bring expired ratings to life.
     #[error(
@@ -187,7 +217,7 @@ pub enum TdxError {
 }
 
 /// What a quote says about the platform before anything is verified: enough to find its collateral.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Platform {
     /// Family.
     pub fmspc: Bytes<6>,
@@ -271,6 +301,38 @@ pub fn platform(bytes: &[u8]) -> Result<Platform, TdxError> {
             .and_then(|name| name.as_str().ok())
             .map(str::to_owned),
     })
+}
+
+/// Checks that the platform's certificate was issued under the root, at any time and whether revoked or not. Enough to
+/// know that the platform exists and its collateral is worth fetching, and not more.
+pub fn genuine_platform(bytes: &[u8], root: TdxRoot) -> Result<Platform, TdxError> {
+    const PLATFORM: &str = "the platform's certificate";
+    const AUTHORITY: &str = "the platforms' authority";
+    const ROOT: &str = "Intel's root certificate";
+    let platform = platform(bytes)?;
+    let (signature, _) = signature_data(bytes, quote::parse(bytes)?.signed_len)?;
+    let ders = certificates(pck_chain(signature)?);
+    let [leaf, authority, anchor] = &ders[..] else {
+        return Err(TdxError::NoChain(
+            "three certificates are expected, the last being the root",
+        ));
+    };
+    let check = || -> Result<(), ChainError> {
+        let found = chain::fingerprint(anchor);
+        if !root.is(&found) {
+            return Err(ChainError::Root { which: ROOT, found });
+        }
+        let (leaf, authority) = (
+            chain::parse(PLATFORM, leaf)?,
+            chain::parse(AUTHORITY, authority)?,
+        );
+        let anchor = chain::parse(ROOT, anchor)?;
+        let algorithm = algorithms::ecdsa_p256_sha256();
+        chain::issued_once((AUTHORITY, &authority), (ROOT, &anchor), algorithm)?;
+        chain::issued_once((PLATFORM, &leaf), (AUTHORITY, &authority), algorithm)
+    };
+    check().map_err(|error| TdxError::Verification(error.to_string()))?;
+    Ok(platform)
 }
 
 /// The signature data and what follows it.

@@ -213,6 +213,9 @@ impl TdxPolicy {
             }
             Err(error) => {
                 verdict.check("quote signatures and collateral", false, GENUINE, error);
+                if error.is_transient() {
+                    verdict.mark_transient();
+                }
                 if let Ok(body) = tdx::unverified_body(quote) {
                     self.judge_body(&mut verdict, &body);
                 }

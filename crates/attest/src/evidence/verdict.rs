@@ -21,6 +21,8 @@ pub struct Check {
 #[serde(transparent)]
 pub struct Verdict {
     checks: Vec<Check>,
+    #[serde(skip)]
+    transient: bool,
 }
 
 impl Verdict {
@@ -43,6 +45,18 @@ impl Verdict {
     /// Adds the comparisons of another verdict.
     pub fn extend(&mut self, other: Verdict) {
         self.checks.extend(other.checks);
+        self.transient |= other.transient;
+    }
+
+    /// Notes that something needed for an acceptance is on its way.
+    pub fn mark_transient(&mut self) {
+        self.transient = true;
+    }
+
+    /// Whether another try may succeed without anybody changing a configuration.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.transient
     }
 
     /// Every comparison in the order it was made.

@@ -8,13 +8,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::Verdict;
-use super::collateral::CollateralStore;
-use super::tdx::{self, TdxClaims, TdxError, TdxRoot};
+use super::collateral::{CollateralStore, Supply};
+use super::tdx::{self, Platform, TdxClaims, TdxError, TdxRoot};
 use super::tdx_policy::TdxPolicy;
 use crate::time::unix_now;
 
@@ -26,7 +27,9 @@ pub const MAX_KEPT: usize = 10_000;
 /// Verifies TDX quotes for any number of connections.
 pub struct TdxVerifier {
     store: Arc<CollateralStore>,
-    policy: TdxPolicy,
+    policy: RwLock<Arc<TdxPolicy>>,
+    /// Counts the policies so far.
+    policies: watch::Sender<u64>,
     root: TdxRoot,
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
     /// The latest time that a source better than our clock has named.
@@ -64,7 +67,8 @@ impl TdxVerifier {
     ) -> Self {
         TdxVerifier {
             store,
-            policy,
+            policy: RwLock::new(Arc::new(policy)),
+            policies: watch::Sender::new(0),
             root,
             clock: Box::new(clock),
             not_before: AtomicU64::new(0),
@@ -82,32 +86,57 @@ impl TdxVerifier {
         (self.clock)().max(self.not_before.load(Ordering::Relaxed))
     }
 
+    /// Replaces the policy. Connections that live are judged by the new one when their owners ask again.
+    pub fn set_policy(&self, policy: TdxPolicy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        // What was verified under another policy's options need not verify under this one's.
+        *self.kept() = Kept::default();
+        self.policies.send_modify(|count| *count += 1);
+    }
+
+    fn policy(&self) -> Arc<TdxPolicy> {
+        let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&policy)
+    }
+
+    /// Wakes up when peers should be judged again: at every new policy and whenever collateral comes in.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes {
+            policies: self.policies.subscribe(),
+            collateral: self.store.changes(),
+        }
+    }
+
     /// What the quote proves, or why it is refused.
     pub fn check(&self, quote: &[u8]) -> Result<TdxClaims, Verdict> {
-        let verified = self.verify(quote, self.now());
-        let verdict = self.policy.verdict(quote, &verified);
+        let policy = self.policy();
+        let verified = self.verify(&policy, quote, self.now());
+        let verdict = policy.verdict(quote, &verified);
         match verified {
             Ok(claims) if verdict.accepted() => Ok(claims),
             _ => Err(verdict),
         }
     }
 
-    fn verify(&self, quote: &[u8], now: u64) -> Result<TdxClaims, TdxError> {
+    fn verify(&self, policy: &TdxPolicy, quote: &[u8], now: u64) -> Result<TdxClaims, TdxError> {
         let platform = tdx::platform(quote)?;
-        let collateral = self
-            .store
-            .find(platform.fmspc, platform.issuer.as_deref())
-            .ok_or(TdxError::NoCollateral {
+        let Some(collateral) = self.store.find(platform.fmspc, platform.issuer.as_deref()) else {
+            return Err(TdxError::NoCollateral {
+                supply: self.want(quote)?,
                 fmspc: platform.fmspc,
                 issuer: platform.issuer,
-            })?;
+            });
+        };
         let mut key = [0; 64];
         key[..32].copy_from_slice(&Sha256::digest(quote));
         key[32..].copy_from_slice(&collateral.hash());
         if let Some(claims) = self.kept().find(&key, now) {
             return Ok(claims);
         }
-        let claims = self.policy.verify(quote, &collateral, now, self.root)?;
+        let claims = policy
+            .verify(quote, &collateral, now, self.root)
+            .map_err(|error| self.explain_end(error, quote, &platform, now))?;
         self.kept().add(
             key,
             Entry {
@@ -121,8 +150,59 @@ impl TdxVerifier {
         Ok(claims)
     }
 
+    /// Has collateral fetched, for platforms that exist: anybody can claim to have any.
+    fn want(&self, quote: &[u8]) -> Result<Supply, TdxError> {
+        if !self.store.is_supplied() {
+            return Ok(Supply::Nobody);
+        }
+        let platform = tdx::genuine_platform(quote, self.root)?;
+        Ok(self.store.want(&platform))
+    }
+
+    /// If the collateral has ended, that is what is wrong, and the source is to bring a newer.
+    fn explain_end(
+        &self,
+        error: TdxError,
+        quote: &[u8],
+        platform: &Platform,
+        now: u64,
+    ) -> TdxError {
+        match self.store.edition(platform) {
+            Some(edition) if edition.expires <= now => match self.want(quote) {
+                Ok(supply) => TdxError::CollateralEnded {
+                    fmspc: platform.fmspc,
+                    ended: edition.end(),
+                    reason: error.to_string(),
+                    supply,
+                },
+                Err(foreign) => foreign,
+            },
+            _ => error,
+        }
+    }
+
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`TdxVerifier::changes`].
+#[derive(Debug, Clone)]
+pub struct Changes {
+    policies: watch::Receiver<u64>,
+    collateral: watch::Receiver<u64>,
+}
+
+impl Changes {
+    /// Resolves at the next change, or never once the verifier is gone.
+    pub async fn changed(&mut self) {
+        let changed = tokio::select! {
+            changed = self.policies.changed() => changed,
+            changed = self.collateral.changed() => changed,
+        };
+        if changed.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -148,7 +228,7 @@ impl Kept {
 impl fmt::Debug for TdxVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TdxVerifier")
-            .field("policy", &self.policy)
+            .field("policy", &self.policy())
             .field("root", &self.root)
             .finish_non_exhaustive()
     }

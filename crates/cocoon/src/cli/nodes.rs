@@ -67,12 +67,24 @@ pub struct NodeArgs {
     /// Address of the node's HTTP interface [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     pub http_listen: Option<Ipv4Addr>,
+    /// Directory of Intel's collateral: files, or what --collateral-service fetched
+    #[arg(long, value_name = "DIR")]
+    pub collateral: Option<PathBuf>,
+    /// Where collateral is fetched from: Intel's service (https://api.trustedservices.intel.com) or a PCCS
+    #[arg(long, value_name = "URL")]
+    pub collateral_service: Option<String>,
+    /// File with one policy on evidence for direct links; read again on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub evidence_policy: Option<PathBuf>,
     /// When the node goes to the chain: 'reference' as in the production network, or 'fast', within seconds [default: reference]
     #[arg(long, value_enum)]
     pub settle: Option<Settle>,
     /// Log level as a number, as the reference has it: 1 errors, 2 warnings, 3 info, 4 and more everything
     #[arg(long, short = 'v', value_name = "N", conflicts_with = "log")]
     pub verbosity: Option<u8>,
+    /// Collector of traces that takes OTLP over HTTP, such as http://127.0.0.1:4318; spans hold times and outcomes, never content
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
     /// Print one line of JSON on standard output when ready
     #[arg(long)]
     pub json: bool,

@@ -19,7 +19,7 @@ use crate::error::{CliError, Result};
 use crate::fs::io_error;
 
 /// Runs the command.
-pub fn run(command: &AttestCommand) -> Result<ExitCode> {
+pub async fn run(command: &AttestCommand) -> Result<ExitCode> {
     match command {
         AttestCommand::Explain {
             files,
@@ -32,6 +32,7 @@ pub fn run(command: &AttestCommand) -> Result<ExitCode> {
             let now = at.as_deref().map_or_else(|| Ok(unix_now()), moment)?;
             explain(files, &policy, now, *json)
         }
+        AttestCommand::Collateral(command) => super::collateral::run(command).await,
         AttestCommand::Measure(MeasureCommand::Quote { file, json }) => quote(file, *json),
         AttestCommand::Measure(MeasureCommand::Config { dir, debug, json }) => {
             config(dir, *debug, *json)
@@ -98,7 +99,8 @@ pub fn choose(path: Option<&Path>, name: Option<&str>) -> Result<EvidencePolicy>
     })
 }
 
-fn moment(text: &str) -> Result<u64> {
+/// A moment of the command line.
+pub fn moment(text: &str) -> Result<u64> {
     let unix = text.parse().ok().or_else(|| parse_moment(text));
     unix.ok_or_else(|| {
         CliError::usage("cannot read the time after --at")
@@ -107,7 +109,8 @@ fn moment(text: &str) -> Result<u64> {
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// A file within the limit for evidence.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let file = std::fs::File::open(path).map_err(|error| io_error("read", path, &error))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_LEN as u64 + 1)

@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use cocoon_attest::evidence::TdxVerifier;
-use cocoon_attest::evidence::collateral::CollateralStore;
 use cocoon_attest::evidence::tdx_policy::TdxPolicy;
+use cocoon_collateral::CollateralConfig;
+use cocoon_node::metrics::Page;
+use cocoon_node::metrics::page::CONTENT_TYPE;
 use cocoon_router::{
     CertificateMode, CertificateSource, FileConfig, Handle, Limits, Options, PortInfo, Router,
     RouterError, Settings, example, metrics,
@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Global;
 use crate::error::{CliError, Result};
+use crate::evidence::{self, Evidence};
 use crate::logging;
 
 const EXAMPLES: &str = "\
@@ -35,11 +36,12 @@ Examples:
 Policies: any (checks nothing), tdx (a genuine TDX quote), fake_tdx (test networks only), or a name defined with -P or
 in the file. Hashes behind a built-in name allow only those images: -S 8116@tdx:HASH,HASH.
 
-A tdx policy verifies quotes with --collateral; without it every peer is refused.
+A tdx policy verifies quotes with --collateral or --collateral-service; without them every peer is refused.
 
 SOCKS5 and forward ports listen on 127.0.0.1, reverse ports on every interface. A refused peer shows as a connection
 that closes; --log info says why. Ctrl-C lets living connections finish (--drain), a second one closes them. SIGHUP
-reads the file's policies again, and connections whose peers they refuse are closed.";
+reads the file's policies, the policy on evidence and the collateral again, and connections whose peers they refuse are
+closed.";
 
 /// Options of `cocoon router`: the reference's letters and names, and some of ours.
 #[derive(Debug, Clone, Args)]
@@ -77,6 +79,12 @@ pub struct RouterArgs {
     /// on SIGHUP
     #[arg(long, value_name = "DIR")]
     pub collateral: Option<PathBuf>,
+    /// Where collateral is fetched from: Intel's service (https://api.trustedservices.intel.com) or a PCCS
+    #[arg(long, value_name = "URL")]
+    pub collateral_service: Option<String>,
+    /// File with one policy on evidence, whose demands count for every tdx policy; read again on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub evidence_policy: Option<PathBuf>,
     /// Certificate and key in NAME_cert.pem and NAME_key.pem; read again when they change [default: made in memory]
     #[arg(short = 'C', long, value_name = "NAME")]
     pub cert: Option<PathBuf>,
@@ -168,46 +176,54 @@ impl RouterArgs {
         }
     }
 
-    /// Command line and file together.
-    fn settings(&self) -> Result<Settings> {
-        let file = match &self.config {
-            Some(path) => Some(FileConfig::load(path).map_err(|e| {
-                CliError::usage("cannot read the router's configuration")
-                    .found(e.to_string())
-                    .hint("'cocoon router -g' prints an example")
-            })?),
-            None => None,
+    fn file(&self) -> Result<Option<FileConfig>> {
+        let Some(path) = &self.config else {
+            return Ok(None);
         };
-        let mut settings = Settings::assemble(&self.options(), file.as_ref()).map_err(|e| {
+        FileConfig::load(path).map(Some).map_err(|e| {
+            CliError::usage("cannot read the router's configuration")
+                .found(e.to_string())
+                .hint("'cocoon router -g' prints an example")
+        })
+    }
+
+    /// Command line and file together, but for evidence.
+    fn settings(&self, file: Option<&FileConfig>) -> Result<Settings> {
+        Settings::assemble(&self.options(), file).map_err(|e| {
             CliError::usage("cannot configure the router")
                 .found(e.to_string())
                 .hint("'cocoon router --help' shows the forms")
-        })?;
-        match &self.collateral {
-            Some(directory) => {
-                let store = CollateralStore::load(directory).map_err(|e| {
-                    CliError::usage("cannot read the collateral")
-                        .found(e.to_string())
-                        .hint("'cocoon attest explain' shows what evidence and collateral say")
-                })?;
-                let verifier = TdxVerifier::new(Arc::new(store), TdxPolicy::default());
-                settings.verify_with(&Arc::new(verifier));
-            }
-            None => {
-                let ports = settings
-                    .ports
-                    .iter()
-                    .filter(|port| settings.demands_tdx(port));
-                let numbers: Vec<String> = ports.map(|port| port.listen.to_string()).collect();
-                if !numbers.is_empty() {
-                    settings.warnings.push(format!(
-                        "without --collateral nothing can be verified: every peer of port {} will be refused",
-                        numbers.join(", ")
-                    ));
-                }
-            }
+        })
+    }
+
+    /// Where collateral comes from: the file's settings, with those of the command line in their place.
+    fn collateral(&self, file: Option<&FileConfig>) -> Option<CollateralConfig> {
+        let of_file = file.and_then(|file| file.collateral.clone());
+        if self.collateral.is_none() && self.collateral_service.is_none() {
+            return of_file;
         }
-        Ok(settings)
+        let mut config = of_file.unwrap_or_default();
+        config.directory = self.collateral.clone().or(config.directory);
+        config.service = self.collateral_service.clone().or(config.service);
+        Some(config)
+    }
+
+    fn demands(&self, file: Option<&FileConfig>) -> Result<TdxPolicy> {
+        let of_file = file.and_then(|file| file.evidence_policy.clone());
+        let path = self.evidence_policy.clone().or(of_file);
+        if path.is_some() && self.collateral(file).is_none() {
+            return Err(CliError::usage("cannot use the policy on evidence")
+                .expected("collateral beside it (--collateral, --collateral-service)")
+                .found("none, so that no evidence is verified"));
+        }
+        evidence::demands(path.as_deref())
+    }
+
+    /// What verifies evidence, if there is anything to verify with.
+    fn evidence(&self, file: Option<&FileConfig>) -> Result<Option<Evidence>> {
+        let demands = self.demands(file)?;
+        let config = self.collateral(file);
+        config.map(|c| Evidence::open(&c, demands)).transpose()
     }
 
     fn log_level(&self, global: &Global) -> Option<String> {
@@ -228,8 +244,11 @@ pub fn run(args: &RouterArgs, global: &Global) -> Result<ExitCode> {
         super::print_json(&json!(example::config()));
         return Ok(ExitCode::SUCCESS);
     }
-    logging::init(args.log_level(global).as_deref(), None)?;
-    let settings = args.settings()?;
+    logging::init(args.log_level(global).as_deref(), None, global.log_format)?;
+    let file = args.file()?;
+    let mut settings = args.settings(file.as_ref())?;
+    let evidence = args.evidence(file.as_ref())?;
+    arm(&mut settings, evidence.as_ref());
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if settings.threads > 0 {
         runtime.worker_threads(settings.threads);
@@ -238,14 +257,38 @@ pub fn run(args: &RouterArgs, global: &Global) -> Result<ExitCode> {
         .enable_all()
         .build()
         .map_err(|e| CliError::new("cannot start the runtime").found(e.to_string()))?;
-    let result = runtime.block_on(serve(args, settings));
+    let result = runtime.block_on(serve(args, settings, evidence));
     // A proof of work that is still being searched must not keep the process alive.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(args: &RouterArgs, settings: Settings) -> Result<()> {
+/// Gives the policies what they verify with, or warns that they cannot.
+fn arm(settings: &mut Settings, evidence: Option<&Evidence>) {
+    if let Some(evidence) = evidence {
+        settings.verify_with(evidence.verifier());
+        return;
+    }
+    let ports = settings
+        .ports
+        .iter()
+        .filter(|port| settings.demands_tdx(port));
+    let numbers: Vec<String> = ports.map(|port| port.listen.to_string()).collect();
+    if !numbers.is_empty() {
+        settings.warnings.push(format!(
+            "without --collateral nothing can be verified: every peer of port {} will be refused",
+            numbers.join(", ")
+        ));
+    }
+}
+
+async fn serve(
+    args: &RouterArgs,
+    settings: Settings,
+    mut evidence: Option<Evidence>,
+) -> Result<()> {
     let mut signals = Signals::new()?;
+    let _supplier = evidence.as_mut().and_then(Evidence::start);
     let (warnings, source) = (settings.warnings.clone(), settings.certificate.clone());
     let policies: Vec<String> = settings.policies.keys().cloned().collect();
     for warning in &warnings {
@@ -273,7 +316,7 @@ async fn serve(args: &RouterArgs, settings: Settings) -> Result<()> {
                 return ended.map_err(|e| CliError::new("the router ended by a bug").found(e.to_string()));
             }
             signal = signals.next() => match signal {
-                Order::Reload => reload(args, &handle),
+                Order::Reload => reload(args, &handle, &mut evidence),
                 Order::Stop => {
                     stops += 1;
                     let drain = if stops == 1 { args.drain } else { 0 };
@@ -287,9 +330,10 @@ async fn serve(args: &RouterArgs, settings: Settings) -> Result<()> {
     }
 }
 
-/// Takes over the policies of the file as it is now; everything else needs a restart.
-fn reload(args: &RouterArgs, handle: &Handle) {
-    match args.settings() {
+/// Takes over the policies of the file, the demands on evidence and the collateral as they are now; everything else
+/// needs a restart.
+fn reload(args: &RouterArgs, handle: &Handle, evidence: &mut Option<Evidence>) {
+    match read_again(args, evidence) {
         Ok(settings) => {
             let count = settings.policies.len();
             handle.set_policies(settings.policies);
@@ -299,6 +343,29 @@ fn reload(args: &RouterArgs, handle: &Handle) {
         }
         Err(error) => eprintln!("nothing was changed\n{error}"),
     }
+}
+
+fn read_again(args: &RouterArgs, evidence: &mut Option<Evidence>) -> Result<Settings> {
+    let file = args.file()?;
+    let mut settings = args.settings(file.as_ref())?;
+    match (args.collateral(file.as_ref()), &mut *evidence) {
+        (Some(config), Some(evidence)) => {
+            evidence.reload(&config, args.demands(file.as_ref())?)?;
+        }
+        (None, None) => {}
+        // A service begins and ends with the program; files may come and go.
+        (Some(config), None) if config.service.is_none() => {
+            *evidence = args.evidence(file.as_ref())?;
+        }
+        _ => {
+            return Err(
+                CliError::usage("'collateral' cannot be changed while the program runs")
+                    .hint("start the router again"),
+            );
+        }
+    }
+    arm(&mut settings, evidence.as_ref());
+    Ok(settings)
 }
 
 fn cannot_start(error: &RouterError) -> CliError {
@@ -391,7 +458,12 @@ async fn serve_metrics(port: u16, handle: Handle) -> Result<String> {
         .await
         .map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let read = move || async move { metrics::to_prometheus(&handle.counters()) };
+    let read = move || async move {
+        let mut page = Page::new("router");
+        crate::nodes::expose_process(&mut page);
+        let text = page.text() + &metrics::to_prometheus(&handle.counters());
+        ([(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)], text)
+    };
     let pages = axum::Router::new().route("/metrics", axum::routing::get(read));
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, pages).await {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use cocoon_attest::Policy;
@@ -20,6 +21,8 @@ use super::chain::{self, Source};
 use super::config::{self, Shared};
 use super::evidence::{self, Attestation};
 use super::keyring::Keyring;
+use super::node_file::NodeFile;
+use super::otlp::Collector;
 use super::start::{self, Common};
 use crate::cli::{Global, NodeArgs, Settle};
 use crate::datadir::{DataDir, Layout};
@@ -64,6 +67,11 @@ impl ConfigFile {
         Ok(Self { path, text })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
     /// The text.
     pub fn text(&self) -> &str {
         &self.text
@@ -80,8 +88,7 @@ impl ConfigFile {
         .found(error.found.clone())
     }
 
-    /// What is to be said of it once there is a log; `secrets` if a key stands in it.
-    pub fn after_log(&self, secrets: bool, unread: &[String]) {
+    fn after_log(&self, shared: &Shared, unread: &[String]) {
         if !unread.is_empty() {
             tracing::warn!(
                 "{}: these members mean nothing here and are ignored: {}",
@@ -89,7 +96,7 @@ impl ConfigFile {
                 unread.join(", ")
             );
         }
-        if secrets {
+        if shared.wallet_key.is_some() {
             keys::warn_if_open(&self.path);
         }
     }
@@ -115,7 +122,11 @@ pub struct Base {
     pub source: Source,
     /// Where the HTTP interface listens.
     pub http_listen: Ipv4Addr,
+    /// Where its spans go, if anywhere.
+    pub collector: Option<Collector>,
     settle: Settle,
+    /// What verifies genuine evidence, if any is to be.
+    armed: OnceLock<evidence::Armed>,
 }
 
 /// What is known before anything is touched.
@@ -139,15 +150,41 @@ impl Plan {
         let shared = &mut self.shared;
         shared.check_hashes |= args.check_hashes;
         shared.http_port = args.http_port.unwrap_or(shared.http_port);
-        let source = source(args, shared, &self.file)?;
+        if args.collateral.is_some() || args.collateral_service.is_some() {
+            let config = shared.collateral.get_or_insert_default();
+            config.directory = args.collateral.clone().or(config.directory.take());
+            config.service = args.collateral_service.clone().or(config.service.take());
+        }
+        if let Some(path) = &args.evidence_policy {
+            shared.evidence_policy = Some(path.display().to_string());
+        }
+        let source = match (&args.disable_ton, &args.chain, &shared.chain) {
+            (Some(path), _, _) => Source::Static(path.clone()),
+            (None, Some(text), _) => Source::parse(text, "--chain")?,
+            (None, None, Some(text)) => {
+                Source::parse(text, &format!("{} (chain)", self.file.path.display()))?
+            }
+            (None, None, None) => {
+                return Err(CliError::usage("no chain was named")
+                    .expected("--chain static:FILE, or --chain toncenter:http://HOST:PORT")
+                    .found("neither the flag nor 'chain' in the configuration")
+                    .hint("a light client of the TON network is not in this build"));
+            }
+        };
+        let collector = args.otlp.as_deref().map(Collector::parse).transpose()?;
         let level = log_level(args, global);
         logging::check(level.as_deref())?;
         let asked = global.data_dir.clone().or(self.data_dir);
         let layout = Layout::locate_or(asked.as_deref(), &format!("cocoon-{}", self.role))?;
         let data = DataDir::open_as(layout, Some(self.role))?;
-        logging::init(level.as_deref(), Some(&data.layout().logs()))?;
-        self.file
-            .after_log(self.shared.wallet_key.is_some(), &self.unread);
+        logging::init(
+            level.as_deref(),
+            Some(&data.layout().logs()),
+            global.log_format,
+        )?;
+        // What a killed process left behind speaks of nobody.
+        NodeFile::remove(data.layout());
+        self.file.after_log(&self.shared, &self.unread);
         let keyring = Keyring::open(data.layout(), self.role)?;
         let key: SigningKey = keyring.key(self.shared.wallet_key.as_ref(), "wallet.key")?;
         let opened = chain::open(&source, self.shared.root, &key, self.shared.owner).await?;
@@ -164,28 +201,15 @@ impl Plan {
             wallet: opened.wallet,
             source,
             http_listen: args.http_listen.unwrap_or(Ipv4Addr::LOCALHOST),
+            collector,
             settle: args.settle.unwrap_or(Settle::Reference),
+            armed: OnceLock::new(),
         })
     }
 }
 
-/// Where the root configuration is: the flag's word, or the file's.
-pub fn source(args: &NodeArgs, shared: &Shared, file: &ConfigFile) -> Result<Source> {
-    match (&args.disable_ton, &args.chain, &shared.chain) {
-        (Some(path), _, _) => Ok(Source::Static(path.clone())),
-        (None, Some(text), _) => Source::parse(text, "--chain"),
-        (None, None, Some(text)) => {
-            Source::parse(text, &format!("{} (chain)", file.path.display()))
-        }
-        (None, None, None) => Err(CliError::usage("no chain was named")
-            .expected("--chain static:FILE, or --chain toncenter:http://HOST:PORT")
-            .found("neither the flag nor 'chain' in the configuration")
-            .hint("a light client of the TON network is not in this build")),
-    }
-}
-
 /// The reference's numbers, or ours.
-pub fn log_level(args: &NodeArgs, global: &Global) -> Option<String> {
+fn log_level(args: &NodeArgs, global: &Global) -> Option<String> {
     let of_number = args.verbosity.map(|n| match n {
         0 | 1 => "error",
         2 => "warn",
@@ -241,7 +265,14 @@ impl Base {
                 require: self.shared.require_claims,
                 ..ClaimsSettings::default()
             },
-            timing: timing(self.settle),
+            timing: Timing {
+                root_poll: ROOT_POLL,
+                account_poll: match self.settle {
+                    Settle::Fast => FAST_POLL,
+                    Settle::Reference => Timing::default().account_poll,
+                },
+                ..Timing::default()
+            },
         }
     }
 
@@ -257,7 +288,32 @@ impl Base {
 
     /// What peers must prove that are attested in this process.
     pub fn policy(&self) -> Result<Policy> {
-        policy(&self.shared)
+        match evidence::attestation(&self.shared)? {
+            Attestation::Fake => {
+                evidence::nothing_to_verify(&self.shared).map(|()| start::fake_policy())
+            }
+            Attestation::Tdx => {
+                // One verifier and one store of collateral for all links of this process.
+                if let Some(armed) = self.armed.get() {
+                    return Ok(armed.policy.clone());
+                }
+                let armed = evidence::tdx_policy(&self.shared)?;
+                Ok(self.armed.get_or_init(|| armed).policy.clone())
+            }
+        }
+    }
+
+    /// Reads the demands on evidence again. Living peers that fail them lose their links at once.
+    pub fn reload(&self) {
+        let outcome = match self.armed.get() {
+            Some(armed) => armed.reload(&self.shared),
+            None => Ok(false),
+        };
+        match outcome {
+            Ok(true) => tracing::info!("collateral and demands on evidence were read again"),
+            Ok(false) => tracing::info!("nothing to read again: no evidence is verified here"),
+            Err(error) => tracing::warn!("nothing was changed: {error}"),
+        }
     }
 
     /// Our own certificate towards peers that are attested in this process. A client proves nothing unless told to.
@@ -297,26 +353,6 @@ impl Base {
                 listen(self.http_listen, port, "http_port").map(|listener| Some((port, listener)))
             }
         }
-    }
-}
-
-/// See [`Base::policy`].
-pub fn policy(shared: &Shared) -> Result<Policy> {
-    match evidence::attestation(shared)? {
-        Attestation::Fake => evidence::nothing_to_verify(shared).map(|()| start::fake_policy()),
-        Attestation::Tdx => evidence::tdx_policy(shared),
-    }
-}
-
-/// How often a node looks at the chain.
-pub fn timing(settle: Settle) -> Timing {
-    Timing {
-        root_poll: ROOT_POLL,
-        account_poll: match settle {
-            Settle::Fast => FAST_POLL,
-            Settle::Reference => Timing::default().account_poll,
-        },
-        ..Timing::default()
     }
 }
 

@@ -6,15 +6,12 @@
 //! a missing key or secret is made instead of being empty, a missing coefficient is 1000, a missing
 //! `proxy_connections` is 1.
 
-mod key_manager;
-
 use std::net::Ipv4Addr;
 
+use cocoon_collateral::CollateralConfig;
 use cocoon_node::reference_json::{FieldError, Object};
 use cocoon_ton::Address;
 use zeroize::Zeroizing;
-
-pub use key_manager::{KeyManagerFile, key_manager};
 
 /// Members that stand in the reference's templates and mean nothing there either.
 const MEANINGLESS: [&str; 3] = ["rpc_port", "max_coefficient", "max_tokens"];
@@ -53,8 +50,8 @@ pub struct Shared {
     pub attestation: Option<String>,
     /// Ours: what our own certificate proves to direct peers.
     pub certificate: Option<String>,
-    /// Ours: directory with Intel's collateral, without which no quote is believed.
-    pub collateral: Option<String>,
+    /// Ours: where Intel's collateral comes from, without which no quote is believed.
+    pub collateral: Option<CollateralConfig>,
     /// Ours: file with one policy on evidence.
     pub evidence_policy: Option<String>,
     /// Ours: the user id that the router runs as; nobody else on this machine is believed.
@@ -116,6 +113,8 @@ pub struct ProxyFile {
     pub listen: Option<Ipv4Addr>,
     /// Ours: proof of work asked of direct peers.
     pub pow_difficulty: Option<u8>,
+    /// Own image hash, if given. For display: only workers are compared with it.
+    pub image_hash: Option<[u8; 32]>,
 }
 
 /// `workerRunner.config`.
@@ -169,9 +168,8 @@ pub fn proxy(text: &str) -> Parsed<ProxyFile> {
         pow_difficulty: o
             .unsigned("pow_difficulty", u32::from(u8::MAX))?
             .map(|n| n as u8),
+        image_hash: o.int256("image_hash")?.filter(|hash| *hash != [0; 32]),
     };
-    // Said of this machine; only workers are compared with it.
-    o.int256("image_hash")?;
     Ok((file, unread(&o)))
 }
 
@@ -195,17 +193,6 @@ pub fn worker(text: &str) -> Parsed<WorkerFile> {
 }
 
 fn shared(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
-    let owner = address(o, "owner_address")?;
-    let wallet_key = seed(o, "node_wallet_key")?;
-    Ok(Shared {
-        owner,
-        wallet_key,
-        ..without_owner(o, check)?
-    })
-}
-
-/// The same for a node without a wallet.
-fn without_owner(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
     let is_test = o.bool("is_test")?.unwrap_or(false);
     // Light clients are not in this build; the member of every reference file is known all the same.
     o.string("ton_config_filename")?;
@@ -213,20 +200,35 @@ fn without_owner(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
         is_test,
         testnet: o.bool("is_testnet")?.unwrap_or(false),
         http_port: port(o, "http_port")?,
-        owner: Address::default(),
+        owner: address(o, "owner_address")?,
         root: address(o, "root_contract_address")?,
-        wallet_key: None,
+        wallet_key: seed(o, "node_wallet_key")?,
         http_token: nonempty(o, "http_access_hash")?.map(Zeroizing::new),
         // Outside test mode hashes are always compared (9.2).
         check_hashes: o.bool(check)?.unwrap_or(false) || !is_test,
         chain: nonempty(o, "chain")?,
         attestation: nonempty(o, "attestation")?,
         certificate: nonempty(o, "certificate")?,
-        collateral: nonempty(o, "collateral")?,
+        collateral: collateral(o)?,
         evidence_policy: nonempty(o, "evidence_policy")?,
         router_uid: o.unsigned("router_uid", u32::MAX)?,
         require_claims: o.bool("require_claims")?.unwrap_or(false),
     })
+}
+
+/// A directory, or an object with a service. An empty text is none, as everywhere in these files.
+fn collateral(o: &mut Object) -> Result<Option<CollateralConfig>, FieldError> {
+    match o.value("collateral") {
+        None => Ok(None),
+        Some(serde_json::Value::String(text)) if text.is_empty() => Ok(None),
+        Some(value) => serde_json::from_value(value).map(Some).map_err(|_| {
+            o.refuse(
+                "collateral",
+                "a directory, or an object with directory, service, api_key_file, api_key_header, ca_file, allow_plain_http",
+                "something else",
+            )
+        }),
+    }
 }
 
 fn nonempty(o: &mut Object, name: &str) -> Result<Option<String>, FieldError> {

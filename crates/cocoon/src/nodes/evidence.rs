@@ -1,18 +1,16 @@
-//! Policy `tdx` of a node, armed with collateral from a directory and with the operator's demands.
+//! Policy `tdx` of a node, armed with collateral and with the operator's demands.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use cocoon_attest::evidence::TdxVerifier;
-use cocoon_attest::evidence::collateral::CollateralStore;
-use cocoon_attest::evidence::tdx_policy::TdxPolicy;
 use cocoon_attest::quote_source::TdxGuest;
 use cocoon_attest::{Policy, PolicyRules};
+use cocoon_collateral::Supplier;
 
 use super::config::Shared;
 use super::start::Proof;
-use crate::cmd::attest::choose;
 use crate::error::{CliError, Result};
+use crate::evidence::{Evidence, demands};
 
 /// Whose evidence counts between nodes that are linked directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,32 +51,53 @@ pub fn proof(shared: &Shared, client: bool) -> Result<Proof> {
     }
 }
 
-/// What peers must prove under `tdx`. Without collateral the policy refuses every peer and says why.
-pub fn tdx_policy(shared: &Shared) -> Result<Policy> {
+/// A node's policy for genuine evidence, with what keeps it able to judge.
+pub struct Armed {
+    /// For direct links. Without collateral it refuses every peer and says why.
+    pub policy: Policy,
+    evidence: Option<Evidence>,
+    _supplier: Option<Supplier>,
+}
+
+/// What peers must prove under `tdx`. Within a runtime, if collateral is to be fetched.
+pub fn tdx_policy(shared: &Shared) -> Result<Armed> {
     let policy = Policy::Tdx(PolicyRules::default());
-    let demands = match &shared.evidence_policy {
-        None => TdxPolicy::default(),
-        Some(path) => demands(Path::new(path))?,
+    let demands = demands(shared.evidence_policy.as_deref().map(Path::new))?;
+    let Some(config) = &shared.collateral else {
+        return Ok(Armed {
+            policy,
+            evidence: None,
+            _supplier: None,
+        });
     };
-    let Some(directory) = &shared.collateral else {
-        return Ok(policy);
-    };
-    let store = CollateralStore::load(Path::new(directory)).map_err(|error| {
-        CliError::usage("cannot use the collateral")
-            .expected("a directory with Intel's collateral, one JSON file for each platform family")
-            .found(error.to_string())
-            .hint("correct 'collateral' in the configuration; cocoon attest explain shows what a file is good for")
-    })?;
-    Ok(policy.with_verifier(Arc::new(TdxVerifier::new(Arc::new(store), demands))))
+    let mut evidence = Evidence::open(config, demands)?;
+    let supplier = evidence.start();
+    Ok(Armed {
+        policy: policy.with_verifier(evidence.verifier().clone()),
+        evidence: Some(evidence),
+        _supplier: supplier,
+    })
+}
+
+impl Armed {
+    /// Reads the demands again; living peers are judged by them at once. Says whether there is anything to judge with.
+    pub fn reload(&self, shared: &Shared) -> Result<bool> {
+        let Some(evidence) = &self.evidence else {
+            return Ok(false);
+        };
+        let demands = demands(shared.evidence_policy.as_deref().map(Path::new))?;
+        evidence.refresh(demands)?;
+        Ok(true)
+    }
 }
 
 /// A fake policy verifies nothing, so whoever names collateral or demands has made a mistake.
 pub fn nothing_to_verify(shared: &Shared) -> Result<()> {
     let idle = [
-        ("collateral", &shared.collateral),
-        ("evidence_policy", &shared.evidence_policy),
+        ("collateral", shared.collateral.is_some()),
+        ("evidence_policy", shared.evidence_policy.is_some()),
     ];
-    match idle.iter().find(|(_, value)| value.is_some()) {
+    match idle.iter().find(|(_, is_set)| *is_set) {
         None => Ok(()),
         Some((key, _)) => Err(CliError::usage("the attestation cannot be used")
             .expected("attestation \"tdx\", if evidence is to be verified")
@@ -89,30 +108,9 @@ pub fn nothing_to_verify(shared: &Shared) -> Result<()> {
     }
 }
 
-/// The demands on TDX of a file with one policy. What this wire cannot carry must not be demanded.
-fn demands(path: &Path) -> Result<TdxPolicy> {
-    let policy = choose(Some(path), None)?;
-    let failure = |expected: &str, found: &str| {
-        CliError::usage(format!("cannot use the policy file {}", path.display()))
-            .expected(expected)
-            .found(found)
-    };
-    if policy.gpu.is_some() {
-        return Err(failure(
-            "a policy without \"gpu\": a peer's certificate carries no GPU report yet",
-            "\"gpu\", which every peer would fail",
-        ));
-    }
-    policy.tdx.ok_or_else(|| {
-        failure(
-            "a policy with \"tdx\": a peer's certificate carries nothing else",
-            "none",
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use cocoon_collateral::CollateralConfig;
     use cocoon_softtee::SoftTdx;
 
     use super::*;
@@ -123,8 +121,15 @@ mod tests {
         shared
     }
 
-    fn verifies(policy: &Policy) -> bool {
-        matches!(policy, Policy::Tdx(rules) if rules.verifier.is_some())
+    fn files(directory: String) -> Option<CollateralConfig> {
+        Some(CollateralConfig {
+            directory: Some(directory.into()),
+            ..CollateralConfig::default()
+        })
+    }
+
+    fn verifies(armed: &Armed) -> bool {
+        matches!(&armed.policy, Policy::Tdx(rules) if rules.verifier.is_some())
     }
 
     #[test]
@@ -133,12 +138,12 @@ mod tests {
         let at = |name: &str| folder.path().join(name).display().to_string();
         std::fs::create_dir(folder.path().join("collateral")).unwrap();
         assert!(!verifies(&tdx_policy(&shared(|_| ())).unwrap()));
-        let armed = shared(|s| s.collateral = Some(at("collateral")));
+        let armed = shared(|s| s.collateral = files(at("collateral")));
         assert!(verifies(&tdx_policy(&armed).unwrap()));
         let demanding = |text: &str| {
             std::fs::write(at("policy"), text).unwrap();
             tdx_policy(&shared(|s| {
-                s.collateral = Some(at("collateral"));
+                s.collateral = files(at("collateral"));
                 s.evidence_policy = Some(at("policy"));
             }))
             .map_err(|error| error.to_string())
@@ -163,21 +168,48 @@ mod tests {
                 "unknown field",
             ),
         ] {
-            let error = demanding(&text).unwrap_err();
+            let error = demanding(&text).err().unwrap();
             assert!(error.contains(word), "{word}: {error}");
         }
         // A missing directory, and collateral that is not Intel's.
-        let missing = shared(|s| s.collateral = Some(at("missing")));
-        assert!(
-            tdx_policy(&missing)
-                .unwrap_err()
-                .to_string()
-                .contains("missing")
-        );
+        let missing = shared(|s| s.collateral = files(at("missing")));
+        let error = tdx_policy(&missing).err().unwrap().to_string();
+        assert!(error.contains("missing"), "{error}");
         let software = SoftTdx::new(1_790_000_000).collateral();
         std::fs::write(folder.path().join("collateral/a.json"), software).unwrap();
-        let error = tdx_policy(&armed).unwrap_err().to_string();
+        let error = tdx_policy(&armed).err().unwrap().to_string();
         assert!(error.contains("is not genuine"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_node_with_a_service_starts_without_files_and_takes_new_demands() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = folder.path().join("policy");
+        let write = |number: u32| {
+            let text = format!(
+                r#"{{"version":1,"policies":[{{"name":"a","tdx":{{"minimum_evaluation_number":{number}}}}}]}}"#
+            );
+            std::fs::write(&policy, text).unwrap();
+        };
+        write(20);
+        let shared = shared(|s| {
+            s.collateral = Some(CollateralConfig {
+                directory: Some(folder.path().join("made")),
+                // Nobody is asked before a peer comes.
+                service: Some("https://pccs.example".to_owned()),
+                ..CollateralConfig::default()
+            });
+            s.evidence_policy = Some(policy.display().to_string());
+        });
+        let armed = tdx_policy(&shared).unwrap();
+        assert!(verifies(&armed));
+        write(21);
+        assert!(armed.reload(&shared).unwrap());
+        let shown = format!("{:?}", armed.policy);
+        assert!(shown.contains("minimum_evaluation_number: 21"), "{shown}");
+        std::fs::write(&policy, "{").unwrap();
+        armed.reload(&shared).unwrap_err();
+        assert!(format!("{:?}", armed.policy).contains("minimum_evaluation_number: 21"));
     }
 
     /// Who demands quotes shows one; a client shows none; a fake one is shown only where fakes count.
@@ -225,7 +257,7 @@ mod tests {
     fn a_fake_policy_takes_no_collateral() {
         nothing_to_verify(&shared(|_| ())).unwrap();
         let error =
-            nothing_to_verify(&shared(|s| s.collateral = Some("x".to_owned()))).unwrap_err();
+            nothing_to_verify(&shared(|s| s.collateral = files("x".to_owned()))).unwrap_err();
         assert!(
             error.to_string().contains("looks at no evidence"),
             "{error}"

@@ -2,18 +2,19 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cocoon_node::client::ClientHandle;
-use cocoon_node::key_manager::KeyManagerHandle;
+use cocoon_node::metrics::{Page, trace};
 use cocoon_node::proxy::ProxyHandle;
 use cocoon_node::wallet::WalletHandle;
 use cocoon_node::worker::WorkerHandle;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use super::base::Base;
+use super::node_file::NodeFile;
 use crate::cli::NodeArgs;
-use crate::datadir::DataDir;
 use crate::error::{CliError, Result};
 use crate::signals::Signals;
 
@@ -31,8 +32,6 @@ pub enum Node {
     Proxy(Arc<ProxyHandle>),
     /// A worker.
     Worker(Arc<WorkerHandle>),
-    /// A key manager.
-    KeyManager(Arc<KeyManagerHandle>),
 }
 
 impl Node {
@@ -41,7 +40,6 @@ impl Node {
             Node::Client(n) => n.stopped().await,
             Node::Proxy(n) => n.stopped().await,
             Node::Worker(n) => n.stopped().await,
-            Node::KeyManager(n) => n.stopped().await,
         }
     }
 
@@ -50,7 +48,24 @@ impl Node {
             Node::Client(n) => n.drain().await,
             Node::Proxy(n) => n.drain().await,
             Node::Worker(n) => n.drain().await,
-            Node::KeyManager(n) => n.drain().await,
+        }
+    }
+
+    /// Metrics.
+    pub async fn page(&self) -> Page {
+        match self {
+            Node::Client(n) => n.page().await,
+            Node::Proxy(n) => n.page().await,
+            Node::Worker(n) => n.page().await,
+        }
+    }
+
+    /// Requests that ended since the last call; the first call begins to collect.
+    pub async fn spans(&self) -> trace::Taken {
+        match self {
+            Node::Client(n) => n.spans().await,
+            Node::Proxy(n) => n.spans().await,
+            Node::Worker(n) => n.spans().await,
         }
     }
 
@@ -60,7 +75,6 @@ impl Node {
             Node::Client(n) => n.stats().await,
             Node::Proxy(n) => n.stats().await,
             Node::Worker(n) => n.stats().await,
-            Node::KeyManager(n) => n.stats().await,
         }
     }
 }
@@ -71,18 +85,16 @@ pub struct Started {
     pub node: Node,
     /// Its wallet, if there is a chain.
     pub wallet: Option<WalletHandle>,
-    /// Its status page, if it has one of its own.
-    pub pages: Option<JoinHandle<()>>,
+    /// Its pages and what else runs beside it.
+    pub pages: Vec<JoinHandle<()>>,
+    /// Where its pages are, if anywhere.
+    pub url: Option<String>,
     /// What to tell when ready; `role`, `pid` and `data_dir` are added.
     pub ready: Value,
     /// The same for people.
     pub screen: String,
-    /// Its role.
-    pub role: &'static str,
-    /// When the program began.
-    pub began: Instant,
-    /// Its data, held until the end.
-    pub data: DataDir,
+    /// Held until the end.
+    pub base: Base,
 }
 
 /// Starts a node and runs it until it is told to stop. A stop while it starts is no failure.
@@ -91,6 +103,7 @@ pub async fn run(
     start: impl Future<Output = Result<Started>>,
 ) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
+    let reloads = crate::signals::hangup()?;
     let mut started = tokio::select! {
         started = start => started?,
         () = signals.next() => {
@@ -98,14 +111,23 @@ pub async fn run(
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let layout = started.data.layout().clone();
-    let role = started.role;
+    let layout = started.base.data.layout().clone();
+    let role = started.base.role;
+    let file = NodeFile {
+        role: role.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        url: started.url.clone(),
+        chain: started.base.source.text(),
+        root: started.base.shared.root.to_string(),
+    };
+    file.write(&layout)?;
     if args.json {
         let ready = &mut started.ready;
         ready["role"] = role.into();
         ready["pid"] = std::process::id().into();
         ready["data_dir"] = layout.path().display().to_string().into();
-        ready["startup_ms"] = (started.began.elapsed().as_millis() as u64).into();
+        ready["startup_ms"] = (started.base.began.elapsed().as_millis() as u64).into();
         println!("{ready}");
     } else if !args.quiet {
         print!("{}", started.screen);
@@ -113,7 +135,9 @@ pub async fn run(
     let halted = tokio::select! {
         reason = started.node.stopped() => Some(reason),
         () = signals.next() => None,
+        never = reload(&started.base, reloads) => match never {},
     };
+    NodeFile::remove(&layout);
     if !args.quiet {
         eprintln!("stopping: finishing what runs (Ctrl-C again stops at once)");
     }
@@ -142,6 +166,16 @@ pub async fn run(
     }
 }
 
+/// Reads again what may be read again, at every SIGHUP.
+async fn reload(base: &Base, mut hangups: tokio::signal::unix::Signal) -> std::convert::Infallible {
+    loop {
+        if hangups.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        base.reload();
+    }
+}
+
 async fn stop(started: &Started) {
     if tokio::time::timeout(DRAIN, started.node.drain())
         .await
@@ -152,8 +186,8 @@ async fn stop(started: &Started) {
             DRAIN.as_secs()
         );
     }
-    if let Some(pages) = &started.pages {
-        pages.abort();
+    for page in &started.pages {
+        page.abort();
     }
     if let Some(wallet) = &started.wallet {
         let _ = tokio::time::timeout(CLOSE, wallet.close()).await;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cocoon_attest::claims::HostGpus;
 use cocoon_attest::identity::CertificateMode;
 use cocoon_attest::measurements::TdxMeasurements;
 use cocoon_attest::{IdentityError, Policy, PolicyRules, QuoteSource, TlsIdentity, unix_now};
@@ -100,6 +101,8 @@ pub struct ClientSetup {
     pub api_keys: Vec<String>,
     /// Deposit also where the worst way out loses more than fees.
     pub accept_exit_risk: bool,
+    /// The operator's pages beside the endpoint.
+    pub pages: Option<axum::Router>,
 }
 
 /// The image hash of every fake_tdx node: all measurements are zero.
@@ -182,7 +185,7 @@ pub fn wallet(
 }
 
 /// Where the store of a role is; its directory is made.
-pub fn store(dir: &Path, role: &str) -> Result<PathBuf> {
+fn store(dir: &Path, role: &str) -> Result<PathBuf> {
     let stores = dir.join("nodes");
     std::fs::create_dir_all(&stores).map_err(|e| crate::fs::io_error("create", &stores, &e))?;
     Ok(stores.join(format!("{role}.redb")))
@@ -229,8 +232,7 @@ fn client_settings(settle: Settle, accept_exit_risk: bool) -> ClientSettings {
     settings
 }
 
-/// Why a node does not start, for people.
-pub fn node_error(role: &str, error: &NodeError, dir: &Path) -> CliError {
+fn node_error(role: &str, error: &NodeError, dir: &Path) -> CliError {
     CliError::new(format!("the {role} does not start; nothing was deleted"))
         .expected(format!(
             "a {role} that starts with this network's root configuration, store and keys"
@@ -267,6 +269,10 @@ pub async fn start_proxy(common: Common, setup: ProxySetup) -> Result<ProxyHandl
 /// Starts the worker.
 pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHandle> {
     let dir = common.dir;
+    let mut claims = common.claims;
+    claims.gpu_source = tokio::task::spawn_blocking(HostGpus::present)
+        .await
+        .unwrap_or_default();
     let options = WorkerOptions {
         settlement: common.settlement,
         owner: setup.owner,
@@ -283,7 +289,7 @@ pub async fn start_worker(common: Common, setup: WorkerSetup) -> Result<WorkerHa
         store_key: setup.store_key,
         settings: worker_settings(common.settle),
         timing: common.timing,
-        claims: common.claims,
+        claims,
     };
     worker::start(options)
         .await
@@ -308,6 +314,7 @@ pub async fn start_client(common: Common, setup: ClientSetup) -> Result<ClientHa
         timing: common.timing,
         claims: common.claims,
         api_keys: setup.api_keys,
+        pages: setup.pages,
     };
     client::start(options)
         .await

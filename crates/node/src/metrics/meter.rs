@@ -125,6 +125,13 @@ pub struct Meter<K: Ord> {
 /// The classes of tokens in the order of [`Meter`]'s counters.
 const CLASSES: [&str; 4] = ["prompt", "cached", "completion", "reasoning"];
 
+impl<K: Ord> Meter<K> {
+    /// Requests that began and have not ended.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+}
+
 impl<K: Ord> Default for Meter<K> {
     fn default() -> Self {
         Meter {

@@ -16,6 +16,7 @@ use cocoon_attest::{
 use tokio::net::TcpStream;
 
 use super::IdentityCell;
+use super::judge::Judge;
 use super::loopback::{LoopbackError, check_user};
 use crate::link::PeerInfo;
 use crate::metrics::Verdict;
@@ -135,8 +136,8 @@ impl DoorError {
 
 /// A stream on which the protocol may run.
 pub enum Trusted {
-    /// RA-TLS of this process.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// RA-TLS of this process, with who judges the peer again.
+    Tls(Box<TlsStream<TcpStream>>, Box<Judge>),
     /// Plain, from a router of this machine.
     Plain(TcpStream),
 }
@@ -170,7 +171,8 @@ impl Door {
                 let (tls, peer) =
                     accept_with_claims(stream, &identity.get(), policy, *pow_difficulty, claims)
                         .await?;
-                Ok((Trusted::Tls(Box::new(tls)), of_tls(peer)))
+                let judge = Judge::new(&peer, policy);
+                Ok((Trusted::Tls(Box::new(tls), Box::new(judge)), of_tls(peer)))
             }
             Door::Router { allow_fake, user } => {
                 if let Some(user) = user {
@@ -212,7 +214,8 @@ impl Way {
                 let stream = connect(&target.to_string()).await?;
                 let (tls, peer) =
                     connect_with_claims(stream, &identity.get(), policy, *max_pow, claims).await?;
-                Ok((Trusted::Tls(Box::new(tls)), of_tls(peer)))
+                let judge = Judge::new(&peer, policy);
+                Ok((Trusted::Tls(Box::new(tls), Box::new(judge)), of_tls(peer)))
             }
             Way::Router {
                 router,

@@ -226,43 +226,6 @@ async fn a_router_without_frames_or_without_target_is_a_clear_error() {
     assert!(matches!(error, DoorError::Connect { .. }), "{error}");
 }
 
-/// A process of another user that reaches the port, and another user's listener in the router's place.
-#[tokio::test]
-async fn only_the_routers_user_is_believed() {
-    use std::os::unix::fs::MetadataExt;
-    let own = std::fs::metadata("/proc/self").unwrap().uid();
-    for (user, fine) in [(own, true), (own + 1, false)] {
-        let mut tcp = loopback().await;
-        frame::write_frame(&mut tcp.0, &peer(1, false))
-            .await
-            .unwrap();
-        let door = Door::Router {
-            allow_fake: false,
-            user: Some(user),
-        };
-        let opened = door.open(tcp.1, None).await;
-        match opened {
-            Ok(_) => assert!(fine),
-            Err(error) => assert!(!fine && error.to_string().contains("router_uid"), "{error}"),
-        }
-    }
-    let story = Story {
-        server: peer(2, true),
-        client: peer(1, true),
-    };
-    let port = router(story).await;
-    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let way = |user| Way::Router {
-        router: format!("127.0.0.1:{port}"),
-        allow_fake: true,
-        user: Some(user),
-    };
-    let to = target.local_addr().unwrap();
-    let error = way(own + 1).go(to, None).await.err().unwrap();
-    assert!(matches!(error, DoorError::Loopback(_)), "{error}");
-    assert!(way(own).go(to, None).await.is_ok());
-}
-
 async fn loopback() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dialled = TcpStream::connect(listener.local_addr().unwrap())
@@ -270,5 +233,3 @@ async fn loopback() -> (TcpStream, TcpStream) {
         .unwrap();
     (dialled, listener.accept().await.unwrap().0)
 }
-
-mod direct;

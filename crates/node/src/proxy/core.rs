@@ -15,8 +15,12 @@ use super::accounts::{
     Books, ClientAccount, ClientRecord, Holdings, MetaRecord, WorkerAccount, WorkerRecord,
 };
 use super::links::LinkState;
+use super::near::Near;
+use super::place::Past;
+use super::queue::Queue;
 use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
+use crate::footprint::Footprint;
 use crate::link::{LinkEffect, LinkEvent, LinkId};
 use crate::metrics::Meter;
 use crate::root::RootView;
@@ -64,6 +68,14 @@ pub struct ProxyCore {
     pub(super) books: Books,
     pub(super) links: BTreeMap<LinkId, LinkState>,
     pub(super) requests: BTreeMap<[u8; 32], Running>,
+    /// Bytes of running requests that may be sent again.
+    pub(super) kept_bytes: usize,
+    /// Requests that wait for a busy worker.
+    pub(super) queue: Queue,
+    /// Who holds which beginning of a prompt.
+    pub(super) near: Near,
+    /// Records of workers that are not connected.
+    pub(super) past: Past,
     pub(super) models_seen: BTreeSet<String>,
     pub(super) phase: Phase,
     /// The contract was closed or the root moved on: no new work (651).
@@ -179,6 +191,10 @@ impl ProxyCore {
             },
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
+            kept_bytes: 0,
+            queue: Queue::default(),
+            near: Near::default(),
+            past: Past::default(),
             models_seen: BTreeSet::new(),
             phase: Phase::Starting,
             disabled: None,
@@ -200,6 +216,7 @@ impl ProxyCore {
             next_ticket: 1,
             draws: 0,
         };
+        core.near = Near::new(core.draw());
         core.maybe_save();
         Ok(core)
     }
@@ -214,14 +231,27 @@ impl ProxyCore {
         self.cursor_lt
     }
 
-    /// Requests running now.
+    /// Requests running or waiting now.
     pub fn running(&self) -> usize {
-        self.requests.len()
+        self.requests.len() + self.queue.len()
     }
 
     /// The books, for statistics and checks.
     pub fn books(&self) -> &Books {
         &self.books
+    }
+
+    /// How much is held in memory.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            links: self.links.len(),
+            requests: self.running(),
+            questions: 0,
+            waiting: self.held.len(),
+            accounts: self.books.clients.len() + self.books.workers.len(),
+            measured: self.meter.live(),
+            names: self.models_seen.len(),
+        }
     }
 
     /// The root configuration in force.
@@ -239,6 +269,7 @@ impl ProxyCore {
         self.now = self.now.max(now_ms);
         if self.phase != Phase::Stopped {
             self.dispatch(event);
+            self.pump();
             self.maybe_save();
         }
         std::mem::take(&mut self.fx)
@@ -266,6 +297,10 @@ impl ProxyCore {
                 }
             }
         }
+        if self.phase == Phase::Draining {
+            // What waits has cost nothing yet and may go elsewhere.
+            self.refuse_queue("proxy is stopping");
+        }
         if self.phase == Phase::Draining
             && self.requests.is_empty()
             && self.saving.is_none()
@@ -289,6 +324,8 @@ impl ProxyCore {
     }
 
     fn on_tick(&mut self) {
+        self.queue.changed = true;
+        self.expire_queue();
         self.expire_requests();
         self.expire_handshakes();
         if self.phase == Phase::Open {
@@ -309,11 +346,13 @@ impl ProxyCore {
                 self.fx.push(ProxyEffect::Alarm(text.clone()));
                 self.disabled = Some(text);
             }
-            return;
-        }
-        if root.version > self.root.version {
+            // The lists count all the same.
+            self.root.worker_hashes = root.worker_hashes;
+            self.root.model_hashes = root.model_hashes;
+        } else if root.version > self.root.version {
             self.root = root;
         }
+        self.expel_unlisted();
     }
 
     // ---- saving -------------------------------------------------------------------------------

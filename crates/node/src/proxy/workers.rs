@@ -16,6 +16,8 @@ use crate::root::base_model;
 
 /// Model names are text of peers: longer ones are nonsense.
 const MAX_MODEL_NAME: usize = 1024;
+/// Model names remembered at once; where hashes are not checked any peer can invent some.
+const MAX_MODELS: usize = 4096;
 
 impl ProxyCore {
     /// Whether the root still lists this worker's image and model.
@@ -23,6 +25,26 @@ impl ProxyCore {
         !self.cfg.check_hashes
             || (self.root.worker_hashes.contains(&w.peer.image_hash)
                 && self.root.allows_model(&w.full_model))
+    }
+
+    /// Closes the links of workers whose image is not on the root's list any longer. (One whose model left it gets no
+    /// more requests and stays, as in the reference.)
+    pub(super) fn expel_unlisted(&mut self) {
+        if !self.cfg.check_hashes {
+            return;
+        }
+        let unlisted: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, state)| match state {
+                LinkState::Worker(w) => !self.root.worker_hashes.contains(&w.peer.image_hash),
+                LinkState::Client(_) => false,
+            })
+            .map(|(link, _)| *link)
+            .collect();
+        for link in unlisted {
+            self.close(link, "the worker's image left the root contract's list");
+        }
     }
 
     pub(super) fn worker_query(
@@ -66,8 +88,21 @@ impl ProxyCore {
                 if let Some(LinkState::Worker(w)) = self.links.get_mut(&link) {
                     w.phase = WorkerPhase::Ok;
                     w.enabled = !is_disabled;
+                    // Whoever reconnects does not get rid of his record.
+                    if let Some(health) = self.past.take(&w.owner) {
+                        w.health = health;
+                    }
                     let model = w.model.clone();
+                    if self.models_seen.len() >= MAX_MODELS {
+                        let served = |name: &String| {
+                            self.links
+                                .values()
+                                .any(|l| matches!(l, LinkState::Worker(w) if w.model == *name))
+                        };
+                        self.models_seen.retain(served);
+                    }
                     self.models_seen.insert(model);
+                    self.queue.changed = true;
                 }
                 Ok(())
             }
@@ -154,7 +189,8 @@ impl ProxyCore {
         Ok(())
     }
 
-    /// The account of a worker, made on its first visit.
+    /// The account of a worker, made on its first visit. It reaches the disk with the first tokens: a peer that names
+    /// ever new owners leaves nothing behind.
     pub(super) fn ensure_worker(&mut self, owner: Address) -> Result<(), Refusal> {
         if !self.books.workers.contains_key(&owner) {
             let key = self.cfg.key.verifying_key().to_bytes();
@@ -175,9 +211,22 @@ impl ProxyCore {
                     closed: false,
                 },
             );
-            self.touch_worker(owner);
         }
         Ok(())
+    }
+
+    /// Forgets an account that says nothing once no link uses it any more.
+    pub(super) fn forget_idle_worker(&mut self, owner: Address) {
+        let used = |l: &LinkState| matches!(l, LinkState::Worker(w) if w.owner == owner);
+        let idle = self.books.workers.get(&owner).is_some_and(|a| {
+            a.tracker.max().is_zero() && a.sc_tokens == 0 && a.pending.is_none() && !a.closed
+        });
+        if idle
+            && !self.links.values().any(used)
+            && !self.requests.values().any(|r| r.worker == owner)
+        {
+            self.books.workers.remove(&owner);
+        }
     }
 
     fn worker_compare(
@@ -243,9 +292,15 @@ impl ProxyCore {
             return;
         };
         match proto::parse_worker_packet(data) {
-            Ok(Some(FromWorker::Enabled(enabled))) => w.enabled = enabled,
+            Ok(Some(FromWorker::Enabled(enabled))) => {
+                w.enabled = enabled;
+                self.queue.changed = true;
+            }
             Ok(Some(FromWorker::Coefficient(c))) => match Coefficient::from_wire(i64::from(c)) {
-                Ok(c) => w.coefficient = c,
+                Ok(c) => {
+                    w.coefficient = c;
+                    self.queue.changed = true;
+                }
                 Err(e) => self.close(link, format!("the worker sent a wrong coefficient: {e}")),
             },
             Ok(Some(FromWorker::Answer(answer))) => self.on_answer(link, answer),

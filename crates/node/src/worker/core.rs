@@ -14,6 +14,7 @@ use super::account::{ACCOUNT, INIT, Payment, ProxyAccount};
 use super::links::ProxyLink;
 use super::requests::Running;
 use super::types::{WorkerConfig, WorkerEffect, WorkerEvent};
+use crate::footprint::Footprint;
 use crate::link::{LinkEffect, LinkEvent, LinkId};
 use crate::metrics::Meter;
 use crate::root::RootView;
@@ -150,6 +151,19 @@ impl WorkerCore {
     /// Links in service.
     pub fn ready_links(&self) -> usize {
         self.links.values().filter(|l| l.is_ready()).count()
+    }
+
+    /// How much is held in memory.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            links: self.links.len(),
+            requests: self.requests.len(),
+            questions: self.links.values().filter(|l| l.ticket.is_some()).count(),
+            waiting: self.held.len(),
+            accounts: self.accounts.len(),
+            measured: self.meter.live(),
+            names: 0,
+        }
     }
 
     /// Handles one event.

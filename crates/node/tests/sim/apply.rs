@@ -1,10 +1,12 @@
 //! What cores want, carried out: messages, saves, wallets, polls.
 
 use cocoon_node::link::LinkEffect;
+use cocoon_node::store::Change;
 use cocoon_ton::{Address, Cell};
 use rand::Rng;
 
 use super::chain::Msg;
+use super::disk::Fate;
 use super::net::Wire;
 use super::node::{Core, Input, Node, Output, Role};
 use super::{Ev, Sim, backend, setup};
@@ -17,6 +19,12 @@ impl Node {
             core: None,
             inc: 0,
             disk: Default::default(),
+            older: None,
+            writing: Default::default(),
+            dialect: Default::default(),
+            skew_ms: 0,
+            drift_ppm: 0,
+            blind_until: 0,
             wallet: setup::wallet(role, n),
             wallet_last: 0,
             listening: false,
@@ -37,8 +45,10 @@ impl Sim {
                 Output::Link(effect) => self.apply_link(node, effect),
                 Output::Save { number, batch } => {
                     // Slow disks: a crash in the middle of a save is no rarity.
-                    let wait = self.pick(1, if self.calm { 20 } else { 250 });
-                    self.at(wait, Ev::Durable(node, inc, number, batch));
+                    let wait = self.pick(1, if self.swift() { 20 } else { 250 });
+                    let batch = self.sabotage_batch(node, batch);
+                    self.nodes[node].writing.push_back((number, batch));
+                    self.at(wait, Ev::Durable(node, inc, number));
                 }
                 Output::Transact {
                     ticket,
@@ -62,6 +72,7 @@ impl Sim {
                 Output::Start(request, http) => {
                     let worker = self.nodes[node].n;
                     let (number, coefficient) = (self.runs.len(), setup::OFFERS[worker].1);
+                    self.sabotage_start_run(node, &http);
                     let (run, script) = backend::answer(
                         &mut self.rng,
                         number,
@@ -99,12 +110,7 @@ impl Sim {
     }
 
     fn apply_link(&mut self, node: usize, effect: LinkEffect) {
-        let link = match &effect {
-            LinkEffect::Send { link, .. }
-            | LinkEffect::Ask { link, .. }
-            | LinkEffect::Reply { link, .. }
-            | LinkEffect::Close { link, .. } => *link,
-        };
+        let link = Self::link_of(&effect);
         let Some((conn, side)) = self.net.find(link) else {
             return self.fail(format!("{link} does not exist"));
         };
@@ -113,6 +119,7 @@ impl Sim {
         }
         match effect {
             LinkEffect::Send { data, .. } => {
+                let data = self.sabotage_packet(node, data);
                 self.check_shown(node, &data);
                 self.carry(conn, side, Wire::Packet(data));
             }
@@ -122,6 +129,7 @@ impl Sim {
                 timeout_ms,
                 ..
             } => {
+                self.check_asked(node, conn, &data);
                 let id = self.net.ask(conn, side, ticket);
                 self.at(timeout_ms, Ev::AskTimeout(conn, side, id));
                 self.carry(conn, side, Wire::Query(id, data));
@@ -135,6 +143,7 @@ impl Sim {
             LinkEffect::Close { reason, .. } => {
                 let who = (self.nodes[node].role, self.nodes[node].n);
                 self.note(|| format!("{who:?} closes {link}: {reason}"));
+                self.check_logged(&reason);
                 let wait = self.latency();
                 let c = &mut self.net.conns[conn];
                 if !c.ends[side].alive {
@@ -152,32 +161,49 @@ impl Sim {
 
     // ---- disk ---------------------------------------------------------------------------------
 
-    pub fn on_durable(
-        &mut self,
-        node: usize,
-        inc: u32,
-        number: u64,
-        batch: Vec<cocoon_node::store::Change>,
-    ) {
+    pub fn on_durable(&mut self, node: usize, inc: u32, number: u64) {
         if !self.lives(node, inc) {
-            // The crash came first: nothing of the batch is there.
-            self.figures.lost_saves += 1;
             return;
         }
+        let Some((_, batch)) = self.nodes[node].writing.pop_front() else {
+            return self.fail("a batch is durable that nobody wrote");
+        };
+        self.commit_batch(node, &batch);
+        let wait = self.pick(0, 15);
+        self.at(wait, Ev::Feed(node, inc, Box::new(Input::Saved(number))));
+    }
+
+    /// The records of a batch are on the disk.
+    pub fn commit_batch(&mut self, node: usize, batch: &[Change]) {
+        self.sabotage_commit(node);
+        self.nodes[node].disk.commit(batch);
         for (key, value) in batch {
-            if self.nodes[node].role == Role::Proxy {
-                self.durable_record(node, &key, value.as_deref());
+            match self.nodes[node].role {
+                Role::Proxy => self.durable_record(node, key, value.as_deref()),
+                Role::Worker => self.promised_record(node, key, value.as_deref()),
+                Role::Client => {}
             }
-            match value {
-                Some(v) => self.nodes[node].disk.insert(key, v),
-                None => self.nodes[node].disk.remove(&key),
-            };
         }
         if self.nodes[node].role == Role::Proxy {
             self.check_durable(node);
         }
-        let wait = self.pick(0, 15);
-        self.at(wait, Ev::Feed(node, inc, Box::new(Input::Saved(number))));
+    }
+
+    /// What a crash does to the batch that was being written.
+    pub fn crash_disk(&mut self, node: usize) {
+        let Some((_, batch)) = self.nodes[node].writing.pop_front() else {
+            return;
+        };
+        self.nodes[node].writing.clear();
+        match [Fate::Lost, Fate::Torn, Fate::Whole][self.rng.random_range(0..3)] {
+            Fate::Lost => self.figures.lost_saves += 1,
+            Fate::Torn => {
+                self.figures.torn += 1;
+                let written = self.rng.random_range(1..=batch.len().max(2) - 1);
+                self.nodes[node].disk.tear(&batch, written);
+            }
+            Fate::Whole => self.commit_batch(node, &batch),
+        }
     }
 
     // ---- wallets and the chain ----------------------------------------------------------------
@@ -206,8 +232,9 @@ impl Sim {
             init,
             body,
         };
-        let wait = self.pick(100, if self.calm { 500 } else { 2500 });
-        let at = self.nodes[node].wallet_last.max(self.now + wait);
+        let wait = self.pick(100, if self.swift() { 500 } else { 2500 });
+        let n = &self.nodes[node];
+        let at = n.wallet_last.max(n.blind_until).max(self.now + wait);
         self.nodes[node].wallet_last = at;
         let delay = at - self.now;
         self.at(delay, Ev::Wallet(node, inc, ticket, msg));
@@ -217,14 +244,14 @@ impl Sim {
         if self.lost_wallets.contains(&(node, inc)) {
             return;
         }
-        let refused = !self.calm && self.rng.random_bool(0.03);
+        let refused = !self.swift() && self.rng.random_bool(0.03);
         let sent = if refused {
             None
         } else {
             self.chain.send_from_wallet(msg)
         };
         let ok = sent.is_some();
-        let wait = self.pick(20, 1500);
+        let wait = self.pick(20, if self.swift() { 100 } else { 1500 });
         let report = Input::Transacted { ticket, ok };
         self.at(wait, Ev::Feed(node, inc, Box::new(report)));
         if let Some(msg) = sent {
@@ -233,8 +260,8 @@ impl Sim {
     }
 
     /// Messages between two accounts keep their order, others overtake each other.
-    fn dispatch(&mut self, msg: Msg) {
-        let wait = self.pick(50, 1500);
+    pub fn dispatch(&mut self, msg: Msg) {
+        let wait = self.pick(50, if self.swift() { 200 } else { 1500 });
         let last = self.pair_last.entry((msg.src, msg.dst)).or_default();
         let at = (*last).max(self.now + wait);
         *last = at;
@@ -253,6 +280,10 @@ impl Sim {
     pub fn on_poll(&mut self, node: usize, inc: u32, address: Address) {
         if !self.lives(node, inc) {
             return;
+        }
+        if self.now < self.nodes[node].blind_until {
+            let wait = self.pick(200, 900);
+            return self.at(wait, Ev::Poll(node, inc, address));
         }
         let state = self.chain.state(address);
         let watch = self.nodes[node].watches.iter_mut();
@@ -273,6 +304,10 @@ impl Sim {
     pub fn on_poll_proxy(&mut self, node: usize, inc: u32) {
         if !self.lives(node, inc) {
             return;
+        }
+        if self.now < self.nodes[node].blind_until {
+            let wait = self.pick(200, 900);
+            return self.at(wait, Ev::PollProxy(node, inc));
         }
         let Some(Core::Proxy(core)) = &self.nodes[node].core else {
             return;

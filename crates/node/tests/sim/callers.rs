@@ -1,5 +1,7 @@
 //! The callers of the clients' HTTP endpoints: what they ask, and what they must get.
 
+use cocoon_ledger::Coefficient;
+use cocoon_ledger::reserve::Demand;
 use cocoon_node::client::{HttpOut, NewRequest};
 use cocoon_tl::to_boxed;
 use cocoon_wire::msg::http;
@@ -17,28 +19,36 @@ pub struct Call {
     pub id: [u8; 32],
     /// Nothing may take longer.
     pub deadline: u64,
+    /// The most that one attempt may cost.
+    pub reserve: u64,
+    /// The same request once more, for a client that is broken on purpose.
+    pub again: Option<Box<NewRequest>>,
     pub status: Option<u16>,
     pub body: Vec<u8>,
     pub done: bool,
 }
 
 /// Beyond the caller's own time: the client's grace and its clock.
-const PATIENCE_MS: u64 = 500 + 1100;
+const PATIENCE_MS: u64 = 500 + 1500;
+/// In every prompt; must appear nowhere else.
+pub const CANARY: &str = "canary-in-the-prompt";
 
 impl Sim {
     pub fn on_call(&mut self, client: usize) {
         if self.calm {
             return;
         }
-        let wait = self.pick(100, 1600);
+        let wait = self.pick(50, 1000);
         self.at(wait, Ev::Call(client));
-        let node = setup::index(Role::Client, client);
+        let node = self.index(Role::Client, client);
         if self.nodes[node].core.is_none() {
             return;
         }
         let model = match self.pick(0, 24) {
             0 => "ghost",
             1..=15 => "alpha",
+            // The second worker is the first that has it.
+            _ if self.plan.shape.workers < 2 => "alpha",
             _ => "beta",
         };
         let max_tokens: u32 = match self.pick(0, 29) {
@@ -47,7 +57,7 @@ impl Sim {
         };
         let body = json!({
             "model": model,
-            "messages": [{"role": "user", "content": format!("client {client}")}],
+            "messages": [{"role": "user", "content": format!("client {client} {CANARY}")}],
             "max_tokens": max_tokens,
             "stream": self.rng.random_bool(0.6),
         });
@@ -66,6 +76,13 @@ impl Sim {
             0 => self.pick(50, 800),
             _ => self.pick(3000, 15_000),
         };
+        let demand = Demand {
+            query_bytes: query.len() as u64,
+            max_tokens: u64::from(max_tokens),
+            n: 1,
+            max_coefficient: Coefficient::new(4000).expect("a coefficient"),
+        };
+        let reserve = demand.to_reserve(&setup::root().multipliers()).0;
         let request = NewRequest {
             id: self.rng.random(),
             model: model.to_owned(),
@@ -78,6 +95,7 @@ impl Sim {
             max_tokens,
             timeout_ms,
             enable_debug: self.rng.random_bool(0.1),
+            wishes: Default::default(),
         };
         let call = self.calls.len();
         self.call_ids.insert(request.id, call);
@@ -87,10 +105,13 @@ impl Sim {
             client,
             id: request.id,
             deadline: self.now + timeout_ms + PATIENCE_MS,
+            reserve,
+            again: None,
             status: None,
             body: Vec::new(),
             done: false,
         });
+        self.sabotage_keep(call, &request);
         self.figures.requests += 1;
         if self.plan.faults && self.rng.random_bool(0.12) {
             let wait = self.pick(5, 2500);
@@ -117,7 +138,7 @@ impl Sim {
             return;
         }
         self.at(4000, Ev::Models(client));
-        let node = setup::index(Role::Client, client);
+        let node = self.index(Role::Client, client);
         if let Some(Core::Client(_)) = &self.nodes[node].core {
             let (inc, ticket) = (self.nodes[node].inc, self.now);
             self.lists.insert((node, inc, ticket), self.now + 11_000);
@@ -130,6 +151,9 @@ impl Sim {
         let Some(call) = self.call_ids.get(&id).copied() else {
             return self.fail("an answer for nobody");
         };
+        if self.sabotage_http(node, call, &out) {
+            return;
+        }
         let c = &mut self.calls[call];
         if c.done || c.node != node {
             return self.fail(format!("call {call} gets something after its end"));
@@ -180,13 +204,19 @@ impl Sim {
             // Only a broken backend's answer has no name.
             return;
         };
-        if run.client != client {
+        // A hostile client may have asked what another one had asked.
+        let asked = !self.is_hostile(self.index(Role::Client, client));
+        let honest = asked && self.plan.hostile.is_none_or(|r| r == Role::Client);
+        if run.client != Some(client) && honest {
             return self.fail(format!("call {call} gets the answer of another client"));
         }
         let Some(cost) = run.exact else {
             return;
         };
         self.figures.answered += 1;
+        if !honest {
+            return;
+        }
         self.delivered[client] += cost;
         let owner = setup::owner(Role::Client, client);
         let booked: u64 = self.durable.iter().map(|d| d.client(&owner)).sum();

@@ -3,21 +3,15 @@
 use std::collections::BTreeMap;
 
 use cocoon_node::payment;
-use cocoon_node::proto::{self, FromProxy};
-use cocoon_tl::from_boxed;
+use cocoon_tl::{Constructor, from_boxed, peek_id};
 use cocoon_ton::abi::{Envelope, SignedOp};
 use cocoon_ton::{Address, Cell};
 use cocoon_wire::msg::{client, proxy, worker};
 
-use super::chain::Kind;
-use super::node::{Core, Input, Role};
-use super::setup::{self, CLIENTS, PRICE, PROXIES, TON, WORKERS};
-use super::{Ev, Sim};
-
-/// How long the network may take to come to rest: longer than the longest timeout of a handshake twice over.
-const REST_MS: u64 = 1_200_000;
-/// How long shutting down may take.
-const DRAIN_MS: u64 = 60_000;
+use super::Sim;
+use super::callers::CANARY;
+use super::node::{Core, Role};
+use super::setup;
 
 /// What a proxy's disk says of money.
 #[derive(Default, Debug, Clone)]
@@ -70,7 +64,8 @@ impl Sim {
     /// The disk of a proxy was replaced.
     pub fn reload_durable(&mut self, node: usize) {
         self.durable[node] = Durable::default();
-        for (key, value) in self.nodes[node].disk.clone() {
+        self.last_books[node].clear();
+        for (key, value) in self.nodes[node].disk.records().clone() {
             self.durable_record(node, &key, Some(&value));
         }
     }
@@ -93,8 +88,16 @@ impl Sim {
         let d = &self.durable[node];
         let (mut clients, mut workers, mut running) = (0, 0, 0);
         let mut wrong = None;
+        let last = &mut self.last_books[node];
         for (owner, a) in &core.books().clients {
             let (signed, db, max) = (a.tracker.signed().0, a.tracker.db().0, a.tracker.max().0);
+            let (used, reserved) = last.insert(*owner, (max, a.reserved.0)).unwrap_or((max, 0));
+            if max.saturating_sub(used) > reserved {
+                wrong = Some(format!(
+                    "client {owner} is billed {} tokens, {reserved} were reserved",
+                    max - used
+                ));
+            }
             clients += max;
             running += a.running as usize;
             if !(signed <= db && db <= max && db <= d.client(owner)) {
@@ -162,13 +165,19 @@ impl Sim {
                 ));
             }
         }
-        for c in 0..CLIENTS {
-            let cap: u64 = self
-                .runs
-                .iter()
-                .filter(|r| r.client == c)
-                .map(|r| r.cap)
-                .sum();
+        for c in 0..self.plan.shape.clients {
+            let cap: u64 = match self.plan.hostile {
+                Some(Role::Client) if self.plan.is_hostile(Role::Client, c) => continue,
+                // A lying worker gets what was reserved, and a request is tried three times at most.
+                Some(Role::Worker) => {
+                    let mine = self.calls.iter().filter(|call| call.client == c);
+                    mine.map(|call| 3 * call.reserve).sum()
+                }
+                _ => {
+                    let mine = self.runs.iter().filter(|r| r.client == Some(c));
+                    mine.map(|r| r.cap).sum()
+                }
+            };
             let charged: u64 = self
                 .contracts
                 .iter()
@@ -229,40 +238,91 @@ impl Sim {
             return;
         }
         let db = |n: i64| Some(n.unsigned_abs());
-        let shown = if let Ok(Some(FromProxy::Payment(s))) = proto::parse_packet_to_client(data) {
-            s.signed_payment.map(|boc| (boc, Some(s.db_tokens)))
-        } else if let Ok(p) = from_boxed::<proxy::PacketToWorker>(data) {
-            match p {
-                proxy::PacketToWorker::WorkerRequestPayment(p) => p
-                    .signed_payment
-                    .boc()
-                    .map(|b| (b.to_vec(), db(p.db_tokens))),
-                proxy::PacketToWorker::RunQueryEx(q) => {
-                    q.signed_payment.boc().map(|b| (b.to_vec(), None))
-                }
-                _ => None,
+        let shown = match peek_id(data) {
+            Some(proxy::ClientRequestPayment::ID) => {
+                from_boxed::<proxy::ClientRequestPayment>(data)
+                    .map(|m| (m.signed_payment, db(m.db_tokens)))
             }
-        } else if let Ok(s) = from_boxed::<client::PaymentStatus>(data) {
-            s.signed_payment
-                .boc()
-                .map(|b| (b.to_vec(), db(s.db_tokens)))
-        } else if let Ok(client::AuthorizationWithProxy::Success(s)) = from_boxed(data) {
-            let saved = db(s.tokens_committed_to_db);
-            s.signed_payment.boc().map(|b| (b.to_vec(), saved))
-        } else if let Ok(s) = from_boxed::<client::ConnectedToProxy>(data) {
-            s.signed_payment.boc().map(|b| (b.to_vec(), None))
-        } else if let Ok(s) = from_boxed::<worker::PaymentStatus>(data) {
-            s.signed_payment
-                .boc()
-                .map(|b| (b.to_vec(), db(s.db_tokens)))
-        } else if let Ok(s) = from_boxed::<worker::CompareBalanceWithProxyResult>(data) {
-            let saved = db(s.tokens_committed_to_db);
-            s.signed_payment.boc().map(|b| (b.to_vec(), saved))
-        } else {
-            None
+            Some(proxy::WorkerRequestPayment::ID) => {
+                from_boxed::<proxy::WorkerRequestPayment>(data)
+                    .map(|m| (m.signed_payment, db(m.db_tokens)))
+            }
+            Some(proxy::RunQueryEx::ID) => {
+                from_boxed::<proxy::RunQueryEx>(data).map(|m| (m.signed_payment, None))
+            }
+            Some(proxy::RunQuery::ID) => {
+                from_boxed::<proxy::RunQuery>(data).map(|m| (m.signed_payment, None))
+            }
+            Some(client::PaymentStatus::ID) => from_boxed::<client::PaymentStatus>(data)
+                .map(|m| (m.signed_payment, db(m.db_tokens))),
+            Some(client::AuthorizationWithProxySuccess::ID) => {
+                from_boxed::<client::AuthorizationWithProxySuccess>(data)
+                    .map(|m| (m.signed_payment, db(m.tokens_committed_to_db)))
+            }
+            Some(client::ConnectedToProxy::ID) => {
+                from_boxed::<client::ConnectedToProxy>(data).map(|m| (m.signed_payment, None))
+            }
+            Some(worker::PaymentStatus::ID) => from_boxed::<worker::PaymentStatus>(data)
+                .map(|m| (m.signed_payment, db(m.db_tokens))),
+            Some(worker::CompareBalanceWithProxyResult::ID) => {
+                from_boxed::<worker::CompareBalanceWithProxyResult>(data)
+                    .map(|m| (m.signed_payment, db(m.tokens_committed_to_db)))
+            }
+            _ => return,
+        };
+        let shown = match shown {
+            Ok((payment, db)) => payment.boc().map(|boc| (boc.to_vec(), db)),
+            Err(e) => return self.fail(format!("proxy {node} sends what nobody can read: {e}")),
         };
         if let Some((boc, db)) = shown {
             self.check_signed(node, &boc, db);
+        }
+    }
+
+    /// A record reached the disk of a worker: what a proxy has signed, it must know from now on.
+    pub fn promised_record(&mut self, node: usize, key: &str, value: Option<&[u8]>) {
+        let Some(contract) = key.strip_prefix("account_") else {
+            return;
+        };
+        let contract = Address::parse(contract)
+            .expect("records name contracts")
+            .address;
+        let signed = value.map_or(0, |v| {
+            let json: serde_json::Value = serde_json::from_slice(v).expect("records are JSON");
+            json["claims"]["signed"].as_u64().expect("signed claims")
+        });
+        let before = self.promised.insert((node, contract), signed).unwrap_or(0);
+        if signed < before && value.is_some() {
+            self.fail(format!(
+                "worker {node}: {key} fell from {before} to {signed}"
+            ));
+        }
+    }
+
+    /// A worker compares amounts: at least what its disk has, or its rollback detection is worth nothing.
+    pub fn check_asked(&mut self, node: usize, conn: usize, data: &[u8]) {
+        let Ok(q) = from_boxed::<worker::CompareBalanceWithProxy>(data) else {
+            return;
+        };
+        let proxy = self.net.conns[conn].ends[1].node;
+        let n = self.nodes[node].n;
+        let ours = |(_, (p, is_client, m)): &(&Address, &(usize, bool, usize))| {
+            *p == proxy && !is_client && *m == n
+        };
+        let contract = self.contracts.iter().find(ours).map(|(sc, _)| *sc);
+        let known = contract.and_then(|sc| self.promised.get(&(node, sc)).copied());
+        let shown = q.tokens_committed_to_blockchain.unsigned_abs();
+        if shown < known.unwrap_or(0) {
+            self.fail(format!(
+                "worker {node} shows proxy {proxy} {shown} signed tokens, its disk had {known:?}"
+            ));
+        }
+    }
+
+    /// Text that goes to a log.
+    pub fn check_logged(&mut self, text: &str) {
+        if text.contains(CANARY) {
+            self.fail(format!("a prompt is in a log: {text}"));
         }
     }
 
@@ -278,6 +338,7 @@ impl Sim {
     }
 
     pub fn on_halt(&mut self, node: usize, why: String) {
+        self.check_logged(&why);
         self.nodes[node].halted = Some(why.clone());
         if self.must_halt != Some(node) {
             self.fail(format!("proxy {node} halts: {why}"));
@@ -286,178 +347,14 @@ impl Sim {
 
     /// Nobody here lies or loses a disk, so nobody may be accused of it.
     pub fn on_alarm(&mut self, node: usize, text: &str) {
-        let expected = text.contains("booked the reservation");
+        self.check_logged(text);
+        let name = (self.nodes[node].role, self.nodes[node].n);
+        self.note(|| format!("{name:?} raises an alarm: {text}"));
+        // Where somebody lies, alarms are right.
+        let expected = text.contains("booked the reservation") || self.plan.hostile.is_some();
         if !expected {
             let name = (self.nodes[node].role, self.nodes[node].n);
             self.fail(format!("{name:?} raises a false alarm: {text}"));
         }
-    }
-
-    // ---- at rest ------------------------------------------------------------------------------
-
-    pub fn on_settle(&mut self) {
-        if let Some(since) = self.draining_since {
-            let left: Vec<_> = self
-                .nodes
-                .iter()
-                .filter(|n| !n.drained)
-                .map(|n| (n.role, n.n))
-                .collect();
-            self.done = left.is_empty();
-            if !self.done && self.now - since > DRAIN_MS {
-                return self.fail(format!("told to drain, but {left:?} do not end"));
-            }
-        } else {
-            self.check_bounds();
-            let open = self.unsettled();
-            if open.is_empty() {
-                self.draining_since = Some(self.now);
-                self.note(|| "settled; draining".to_owned());
-                for node in 0..self.nodes.len() {
-                    self.feed(node, Input::Drain);
-                }
-            } else if self.now - self.calm_since > REST_MS {
-                return self.fail(format!("no rest after {REST_MS} ms: {}", open.join("; ")));
-            }
-        }
-        self.at(2000, Ev::Settle);
-    }
-
-    /// Everything has an end.
-    fn check_bounds(&mut self) {
-        if let Some(i) = self
-            .calls
-            .iter()
-            .position(|c| !c.done && self.now > c.deadline)
-        {
-            self.fail(format!("call {i} got no end in time"));
-        }
-        if self.lists.values().any(|deadline| self.now > *deadline) {
-            self.fail("a list of models was never answered");
-        }
-    }
-
-    /// What is not yet as it must be in the end.
-    fn unsettled(&self) -> Vec<String> {
-        let mut open = Vec::new();
-        for node in &self.nodes {
-            let name = format!("{:?} {}", node.role, node.n);
-            match &node.core {
-                None => open.push(format!("{name} is down")),
-                Some(Core::Client(c)) => {
-                    let s = c.stats();
-                    let links = s["proxy_connections"]
-                        .as_array()
-                        .map_or(0, |l| l.iter().filter(|l| l["is_ready"] == true).count());
-                    if links != PROXIES || s["running_requests"] != 0 {
-                        open.push(format!(
-                            "{name}: {links} links, {} running",
-                            s["running_requests"]
-                        ));
-                    }
-                }
-                Some(Core::Worker(w)) => {
-                    if w.ready_links() != PROXIES || w.running() != 0 {
-                        open.push(format!(
-                            "{name}: {} links, {} running",
-                            w.ready_links(),
-                            w.running()
-                        ));
-                    }
-                }
-                Some(Core::Proxy(p)) => {
-                    let reserved: u64 = p.books().clients.values().map(|a| a.reserved.0).sum();
-                    let counted: u32 = p.books().clients.values().map(|a| a.running).sum();
-                    if p.running() != 0 || reserved != 0 || counted != 0 {
-                        open.push(format!(
-                            "{name}: {} running, {reserved} reserved",
-                            p.running()
-                        ));
-                    }
-                }
-            }
-        }
-        for (contract, (p, is_client, n)) in &self.contracts {
-            let Some(Core::Proxy(core)) = &self.nodes[*p].core else {
-                continue;
-            };
-            let role = if *is_client {
-                Role::Client
-            } else {
-                Role::Worker
-            };
-            let owner = setup::owner(role, *n);
-            let (tracker, settled) = if *is_client {
-                let a = core.books().clients.get(&owner);
-                (a.map(|a| &a.tracker), self.chain.charged(*contract))
-            } else {
-                let a = core.books().workers.get(&owner);
-                (a.map(|a| &a.tracker), self.chain.paid(*contract))
-            };
-            let (signed, max) = tracker.map_or((0, 0), |t| (t.signed().0, t.max().0));
-            if signed != max || settled != max {
-                open.push(format!(
-                    "proxy {p}, {role:?} {n}: booked {max}, signed {signed}, settled {settled}"
-                ));
-            }
-        }
-        if open.is_empty() {
-            open.extend((0..PROXIES).filter_map(|p| self.deposits(p).err()));
-        }
-        open
-    }
-
-    /// The proxy contract holds what it must: uncharged deposits and its revenue; what left it was paid out.
-    fn deposits(&self, p: usize) -> Result<(), String> {
-        let (sc, _) = setup::proxy_contract(&setup::root(), p);
-        let account = &self.chain.accounts[&sc];
-        let Kind::Proxy(s) = &account.kind else {
-            return Err("no proxy contract".to_owned());
-        };
-        let mut deposits = 0;
-        let (mut used, mut paid) = (0, 0);
-        for (contract, (of, is_client, _)) in &self.contracts {
-            if *of != p {
-                continue;
-            }
-            match self.chain.accounts.get(contract).map(|a| &a.kind) {
-                Some(Kind::Client(c)) if *is_client => {
-                    deposits += c.balance;
-                    used += c.tokens_used;
-                }
-                Some(Kind::Worker(w)) => paid += w.tokens_paid,
-                _ => {}
-            }
-        }
-        // One TON was there before; notices add a nanoTON each.
-        let needed = TON + deposits + s.balance + u128::from(used - paid) * PRICE;
-        let spare = account.balance.checked_sub(needed);
-        match spare {
-            Some(s) if s < TON / 2 => Ok(()),
-            _ => Err(format!(
-                "proxy contract {p} holds {}, expected {needed}",
-                account.balance
-            )),
-        }
-    }
-
-    /// Workers earned nothing that no answer was worth.
-    pub fn check_earned(&self) -> Result<(), String> {
-        for w in 0..WORKERS {
-            let cap: u64 = self
-                .runs
-                .iter()
-                .filter(|r| r.worker == w)
-                .map(|r| r.cap)
-                .sum();
-            let owner = setup::owner(Role::Worker, w);
-            let earned: u64 = self.durable.iter().map(|d| d.worker(&owner)).sum();
-            if earned > cap {
-                return Err(format!(
-                    "worker {w} earned {earned}, its answers were worth {cap}"
-                ));
-            }
-        }
-        Ok(())
     }
 }

@@ -21,12 +21,19 @@ impl Sim {
                 }
             }
             10 | 11 if self.plan.crashes => {
-                let node = self.rng.random_range(0..self.nodes.len());
+                // Rather in the middle of a save than anywhere.
+                let saving = |n: &usize| !self.nodes[*n].writing.is_empty();
+                let saving: Vec<usize> = (0..self.nodes.len()).filter(saving).collect();
+                let node = if saving.is_empty() || self.rng.random_bool(0.4) {
+                    self.rng.random_range(0..self.nodes.len())
+                } else {
+                    saving[self.rng.random_range(0..saving.len())]
+                };
                 self.crash(node);
             }
             12 | 13 => {
-                let w = self.rng.random_range(0..setup::WORKERS);
-                let node = setup::index(Role::Worker, w);
+                let w = self.rng.random_range(0..self.plan.shape.workers);
+                let node = self.index(Role::Worker, w);
                 let inc = self.nodes[node].inc;
                 let (well, sick) = if self.rng.random_bool(0.5) {
                     (Input::Health(true), Input::Health(false))
@@ -46,10 +53,41 @@ impl Sim {
                     self.at(wait, Ev::Feed(node, inc, Box::new(Input::Root(root))));
                 }
             }
+            15 | 16 if self.plan.partitions => self.cut_off(),
+            17 if self.plan.partitions => {
+                let node = self.rng.random_range(0..self.nodes.len());
+                let wait = self.pick(1000, 15_000);
+                self.nodes[node].blind_until = self.now + wait;
+                self.note(|| format!("node {node} sees nothing of the chain for {wait} ms"));
+            }
             _ => {}
         }
-        let wait = self.pick(300, 2500);
+        self.check_bounds_now();
+        let wait = self.pick(200, self.plan.pause_ms);
         self.at(wait, Ev::Chaos);
+    }
+
+    /// Some nodes cannot reach the others for a while; of the connections between them, some die of it.
+    fn cut_off(&mut self) {
+        if self.now < self.cut.until {
+            return;
+        }
+        self.figures.cuts += 1;
+        let inside: Vec<bool> = self
+            .nodes
+            .iter()
+            .map(|_| self.rng.random_bool(0.4))
+            .collect();
+        let wait = self.pick(500, 20_000);
+        self.note(|| format!("for {wait} ms these nodes are cut off: {inside:?}"));
+        for conn in self.net.open() {
+            let [a, b] = &self.net.conns[conn].ends;
+            if inside[a.node] != inside[b.node] && self.rng.random_bool(0.4) {
+                self.sever(conn, wait + 1500);
+            }
+        }
+        self.cut.until = self.now + wait;
+        self.cut.inside = inside;
     }
 
     /// Kills a node; what was not durable is gone, what the wallet has may go on or not.
@@ -59,6 +97,8 @@ impl Sim {
             return;
         }
         n.listening = false;
+        self.crash_disk(node);
+        let n = &self.nodes[node];
         let (inc, name) = (n.inc, (n.role, n.n));
         self.figures.crashes += 1;
         self.note(|| format!("{name:?} crashes"));
@@ -90,8 +130,15 @@ impl Sim {
     pub fn on_calm(&mut self) {
         self.calm = true;
         self.calm_since = self.now;
+        self.cut.until = 0;
         self.note(|| "calm".to_owned());
         for node in 0..self.nodes.len() {
+            self.nodes[node].blind_until = 0;
+            if self.is_hostile(node) {
+                // Faults end, so its connections do.
+                self.crash(node);
+                continue;
+            }
             self.restart(node);
             let inc = self.nodes[node].inc;
             if self.nodes[node].role == Role::Worker {

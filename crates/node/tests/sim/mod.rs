@@ -3,31 +3,43 @@
 
 pub mod apply;
 pub mod backend;
+pub mod bend;
+pub mod bounds;
 pub mod callers;
 pub mod chain;
 pub mod checks;
+pub mod disk;
 pub mod faults;
+pub mod hostile;
+pub mod links;
 pub mod net;
 pub mod node;
+pub mod plan;
+pub mod rest;
+pub mod runner;
+pub mod sabotage;
 pub mod setup;
+pub mod versions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cocoon_engine::BackendEvent;
-use cocoon_node::link::{AskError, LinkEvent, PeerInfo};
-use cocoon_node::proxy::Port;
-use cocoon_node::store::Change;
+use cocoon_node::link::{AskError, LinkEvent};
 use cocoon_ton::Address;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use backend::Run;
+use bend::Loot;
 use callers::Call;
 use chain::{Chain, Kind, Msg};
 use checks::Durable;
+use links::Cut;
 use net::{Net, Wire};
 use node::{Core, Input, Node, Role};
-use setup::{CLIENTS, PROXIES, T0, TON, WORKERS};
+pub use plan::Plan;
+use setup::{T0, TON};
+use versions::Dialect;
 
 /// Everything on the timeline. `inc` names the incarnation it is for: a crashed one gets nothing any more.
 pub enum Ev {
@@ -39,7 +51,7 @@ pub enum Ev {
     AskTimeout(usize, usize, i64),
     Down(usize, usize),
     Dial(usize, u32, usize),
-    Durable(usize, u32, u64, Vec<Change>),
+    Durable(usize, u32, u64),
     Wallet(usize, u32, u64, Msg),
     Arrive(Msg),
     Poll(usize, u32, Address),
@@ -49,21 +61,10 @@ pub enum Ev {
     CancelCall(usize),
     Models(usize),
     Chaos,
+    Hostile(usize, u32),
     Restart(usize),
     Calm,
     Settle,
-}
-
-/// How a run goes.
-#[derive(Clone, Copy)]
-pub struct Plan {
-    pub seed: u64,
-    /// Simulated time with faults and requests.
-    pub busy_ms: u64,
-    /// Nodes crash.
-    pub crashes: bool,
-    /// Connections break, backends fail, callers leave.
-    pub faults: bool,
 }
 
 /// Figures of a run, to see that something happened.
@@ -76,7 +77,10 @@ pub struct Figures {
     pub cancelled: u64,
     pub crashes: u64,
     pub lost_saves: u64,
+    pub torn: u64,
     pub drops: u64,
+    pub cuts: u64,
+    pub attacks: u64,
     pub settlements: u64,
     pub top_ups: u64,
     pub withdrawals: u64,
@@ -84,6 +88,35 @@ pub struct Figures {
     pub delivered_tokens: u64,
     pub booked_tokens: u64,
     pub simulated_ms: u64,
+}
+
+impl Figures {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Figures) {
+        let pairs = [
+            (&mut self.steps, other.steps),
+            (&mut self.requests, other.requests),
+            (&mut self.answered, other.answered),
+            (&mut self.failed, other.failed),
+            (&mut self.cancelled, other.cancelled),
+            (&mut self.crashes, other.crashes),
+            (&mut self.lost_saves, other.lost_saves),
+            (&mut self.torn, other.torn),
+            (&mut self.drops, other.drops),
+            (&mut self.cuts, other.cuts),
+            (&mut self.attacks, other.attacks),
+            (&mut self.settlements, other.settlements),
+            (&mut self.top_ups, other.top_ups),
+            (&mut self.withdrawals, other.withdrawals),
+            (&mut self.commits, other.commits),
+            (&mut self.delivered_tokens, other.delivered_tokens),
+            (&mut self.booked_tokens, other.booked_tokens),
+            (&mut self.simulated_ms, other.simulated_ms),
+        ];
+        for (sum, n) in pairs {
+            *sum += n;
+        }
+    }
 }
 
 /// The world.
@@ -95,6 +128,9 @@ pub struct Sim {
     queue: BTreeMap<(u64, u64), Ev>,
     pub nodes: Vec<Node>,
     pub net: Net,
+    pub cut: Cut,
+    /// What a hostile peer has seen.
+    pub loot: Loot,
     pub chain: Chain,
     pair_last: BTreeMap<(Address, Address), u64>,
     /// Incarnations whose wallet queue died with them.
@@ -106,6 +142,10 @@ pub struct Sim {
     /// Lists asked for: client node, incarnation and ticket to the deadline.
     pub lists: BTreeMap<(usize, u32, u64), u64>,
     pub durable: Vec<Durable>,
+    /// What the disks of workers know to be signed, by worker and contract.
+    pub promised: BTreeMap<(usize, Address), u64>,
+    /// Used and reserved tokens of clients after the last step, by proxy.
+    pub last_books: Vec<BTreeMap<Address, (u64, u64)>>,
     /// Bills of complete answers, by client.
     pub delivered: Vec<u64>,
     /// Payments whose signature was verified already.
@@ -121,40 +161,41 @@ pub struct Sim {
     pub done: bool,
     pub failure: Option<String>,
     pub figures: Figures,
-    tracing: bool,
+    pub tracing: bool,
     trace: VecDeque<String>,
 }
 
 impl Sim {
     pub fn new(plan: Plan) -> Self {
         let root = setup::root();
+        let shape = plan.shape;
+        let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
         let mut chain = Chain::new(root.clone());
         let mut contracts = BTreeMap::new();
         let mut nodes = Vec::new();
-        let roles = [
-            (Role::Proxy, PROXIES),
-            (Role::Client, CLIENTS),
-            (Role::Worker, WORKERS),
-        ];
-        for (role, count) in roles {
-            for n in 0..count {
+        for role in [Role::Proxy, Role::Client, Role::Worker] {
+            for n in 0..shape.count(role) {
                 chain.found(setup::wallet(role, n), 200 * TON, Kind::Plain);
                 if role != Role::Client {
                     chain.found(setup::owner(role, n), 0, Kind::Plain);
                 }
-                nodes.push(Node::new(role, n));
+                let mut node = Node::new(role, n);
+                if plan.mixed_versions {
+                    node.dialect = Dialect::draw(&mut rng);
+                }
+                nodes.push(node);
             }
         }
-        for p in 0..PROXIES {
+        for p in 0..shape.proxies {
             let (sc, kind) = setup::proxy_contract(&root, p);
             chain.found(sc, TON, kind);
             let key = setup::proxy_key(p).verifying_key().to_bytes();
-            for c in 0..CLIENTS {
+            for c in 0..shape.clients {
                 let owner = setup::owner(Role::Client, c);
                 let init = root.client_contract(sc, key, owner).unwrap();
                 contracts.insert(init.address, (p, true, c));
             }
-            for w in 0..WORKERS {
+            for w in 0..shape.workers {
                 let owner = setup::owner(Role::Worker, w);
                 let init = root.worker_contract(sc, key, owner).unwrap();
                 contracts.insert(init.address, (p, false, w));
@@ -162,12 +203,14 @@ impl Sim {
         }
         let mut sim = Sim {
             plan,
-            rng: ChaCha8Rng::seed_from_u64(plan.seed),
+            rng,
             now: T0,
             seq: 0,
             queue: BTreeMap::new(),
             nodes,
             net: Net::default(),
+            cut: Cut::default(),
+            loot: Loot::default(),
             chain,
             pair_last: BTreeMap::new(),
             lost_wallets: BTreeSet::new(),
@@ -176,8 +219,10 @@ impl Sim {
             calls: Vec::new(),
             call_ids: BTreeMap::new(),
             lists: BTreeMap::new(),
-            durable: (0..PROXIES).map(|_| Durable::default()).collect(),
-            delivered: vec![0; CLIENTS],
+            durable: (0..shape.proxies).map(|_| Durable::default()).collect(),
+            promised: BTreeMap::new(),
+            last_books: vec![BTreeMap::new(); shape.proxies],
+            delivered: vec![0; shape.clients],
             verified: BTreeSet::new(),
             contracts,
             root_version: 1,
@@ -188,18 +233,18 @@ impl Sim {
             done: false,
             failure: None,
             figures: Figures::default(),
-            tracing: std::env::var_os("COCOON_SEED").is_some(),
+            tracing: false,
             trace: VecDeque::new(),
         };
         for node in 0..sim.nodes.len() {
-            let at = sim.pick(0, 2000);
+            let at = sim.pick(0, 700);
             sim.at(at, Ev::Restart(node));
         }
-        for c in 0..CLIENTS {
-            sim.at(3000, Ev::Call(c));
-            sim.at(5000, Ev::Models(c));
+        for c in 0..shape.clients {
+            sim.at(4500, Ev::Call(c));
+            sim.at(4000, Ev::Models(c));
         }
-        sim.at(15_000, Ev::Chaos);
+        sim.at(plan.chaos_ms, Ev::Chaos);
         sim.at(plan.busy_ms, Ev::Calm);
         sim
     }
@@ -272,17 +317,18 @@ impl Sim {
         Ok(())
     }
 
-    fn report(&self, text: &str) -> String {
+    pub fn report(&self, text: &str) -> String {
         let mut out = String::new();
         for line in &self.trace {
             out.push_str(line);
             out.push('\n');
         }
         format!(
-            "{out}seed {}, step {}, {} ms: {text}\n  run it again with its last events: COCOON_SEED={} cargo test -p cocoon-node --test simulation",
+            "{out}seed {}, step {}, {} ms: {text}\n  {:?}\n  run it again with its last events: COCOON_SEED={} cargo test -p cocoon-node --test simulation money",
             self.plan.seed,
             self.figures.steps,
             self.now - T0,
+            self.plan,
             self.plan.seed
         )
     }
@@ -339,7 +385,7 @@ impl Sim {
             }
             Ev::Down(conn, side) => self.on_down(conn, side),
             Ev::Dial(node, inc, proxy) => self.on_dial(node, inc, proxy),
-            Ev::Durable(node, inc, number, batch) => self.on_durable(node, inc, number, batch),
+            Ev::Durable(node, inc, number) => self.on_durable(node, inc, number),
             Ev::Wallet(node, inc, ticket, msg) => self.on_wallet(node, inc, ticket, msg),
             Ev::Arrive(msg) => self.on_arrive(msg),
             Ev::Poll(node, inc, address) => self.on_poll(node, inc, address),
@@ -354,10 +400,34 @@ impl Sim {
             Ev::CancelCall(call) => self.on_cancel_call(call),
             Ev::Models(client) => self.on_models(client),
             Ev::Chaos => self.on_chaos(),
+            Ev::Hostile(node, inc) => self.on_hostile(node, inc),
             Ev::Restart(node) => self.restart(node),
             Ev::Calm => self.on_calm(),
             Ev::Settle => self.on_settle(),
         }
+    }
+
+    /// Index of a node.
+    pub fn index(&self, role: Role, n: usize) -> usize {
+        self.plan.shape.index(role, n)
+    }
+
+    /// Disks and chain are fast: before the first fault and after the last one.
+    pub fn swift(&self) -> bool {
+        self.calm || self.now - T0 < self.plan.chaos_ms
+    }
+
+    /// Whether a node means harm.
+    pub fn is_hostile(&self, node: usize) -> bool {
+        let n = &self.nodes[node];
+        self.plan.is_hostile(n.role, n.n)
+    }
+
+    /// The time by a node's own clock.
+    pub fn local(&self, node: usize) -> u64 {
+        let n = &self.nodes[node];
+        let drift = (self.now - T0) as i64 * n.drift_ppm / 1_000_000;
+        self.now.saturating_add_signed(n.skew_ms + drift)
     }
 
     pub fn lives(&self, node: usize, inc: u32) -> bool {
@@ -367,7 +437,10 @@ impl Sim {
 
     /// One event for one core, and everything it wants; then the laws.
     pub fn feed(&mut self, node: usize, input: Input) {
-        let now = self.now;
+        let now = self.local(node);
+        let Some(input) = self.sabotage_input(node, input) else {
+            return;
+        };
         let Some(core) = self.nodes[node].core.as_mut() else {
             return;
         };
@@ -381,16 +454,28 @@ impl Sim {
         if self.nodes[node].core.is_some() {
             return;
         }
+        if self.calm && self.is_hostile(node) {
+            return;
+        }
         let mut root = setup::root();
         root.version = self.root_version;
         let entropy: [u8; 32] = self.rng.random();
+        if self.plan.skew {
+            // A clock is set at every start, wrongly.
+            let hour = 3_600_000i64;
+            self.nodes[node].skew_ms = self.rng.random_range(-hour..=hour);
+            self.nodes[node].drift_ppm = self.rng.random_range(-2000..=2000);
+        }
+        self.sabotage_start(node);
+        let (now, proxies) = (self.local(node), self.plan.shape.proxies);
         let n = &mut self.nodes[node];
         n.inc += 1;
         n.watches.clear();
         n.dialled.clear();
         n.listening = false;
-        let records = n.disk.clone().into_iter().collect();
-        let core = setup::start(n.role, n.n, root, records, entropy, self.now);
+        let records = n.disk.recover();
+        n.writing.clear();
+        let core = setup::start(n.role, n.n, proxies, root, records, entropy, now);
         let (role, inc, name) = (n.role, n.inc, (n.role, n.n));
         let mut core = match core {
             Ok(core) => core,
@@ -404,6 +489,9 @@ impl Sim {
         self.note(|| format!("{name:?} starts, incarnation {inc}"));
         self.apply(node, first);
         self.at(50, Ev::Tick(node, inc));
+        if self.is_hostile(node) {
+            self.at(1000, Ev::Hostile(node, inc));
+        }
         if role == Role::Proxy {
             self.at(100, Ev::PollProxy(node, inc));
             return;
@@ -411,137 +499,8 @@ impl Sim {
         if role == Role::Worker {
             self.at(20, Ev::Feed(node, inc, Box::new(Input::Health(true))));
         }
-        for proxy in 0..PROXIES {
+        for proxy in 0..proxies {
             let wait = self.pick(50, 1500);
-            self.at(wait, Ev::Dial(node, inc, proxy));
-        }
-    }
-
-    // ---- links --------------------------------------------------------------------------------
-
-    /// Time on the way: mostly short, sometimes long.
-    pub fn latency(&mut self) -> u64 {
-        match self.pick(0, 19) {
-            0 => self.pick(100, 900),
-            _ => self.pick(1, 60),
-        }
-    }
-
-    fn on_dial(&mut self, node: usize, inc: u32, proxy: usize) {
-        if !self.lives(node, inc) || self.nodes[node].drained || self.draining_since.is_some() {
-            return;
-        }
-        if !self.nodes[proxy].listening || self.nodes[proxy].core.is_none() {
-            let wait = self.pick(300, 2000);
-            return self.at(wait, Ev::Dial(node, inc, proxy));
-        }
-        let conn = self
-            .net
-            .connect((node, inc), (proxy, self.nodes[proxy].inc));
-        self.nodes[node].dialled.insert(proxy, conn);
-        for side in 0..2 {
-            let wait = self.latency();
-            self.net.conns[conn].ends[side].last = self.now + wait;
-            self.at(wait, Ev::Up(conn, side));
-        }
-    }
-
-    fn on_up(&mut self, conn: usize, side: usize) {
-        let c = &self.net.conns[conn];
-        let (end, other) = (&c.ends[side], &c.ends[1 - side]);
-        let (node, link) = (end.node, end.link);
-        if !self.lives(node, end.inc) || !end.alive {
-            return;
-        }
-        let image_hash = match self.nodes[other.node].role {
-            Role::Proxy => setup::PROXY_IMAGE,
-            Role::Worker => setup::WORKER_IMAGE,
-            Role::Client => [0; 32],
-        };
-        let port = match self.nodes[other.node].role {
-            Role::Worker => Port::Workers,
-            _ => Port::Clients,
-        };
-        let peer = PeerInfo {
-            image_hash,
-            ..Default::default()
-        };
-        let event = LinkEvent::Up { link, peer };
-        if side == 1 {
-            self.feed(node, Input::Accepted(port, event));
-        } else {
-            self.feed(node, Input::Link(event));
-        }
-    }
-
-    /// Hands something to the network; what is sent into a broken connection is gone.
-    pub fn carry(&mut self, conn: usize, from: usize, wire: Wire) {
-        let wait = self.latency();
-        let c = &mut self.net.conns[conn];
-        if c.broken || !c.ends[from].alive {
-            return;
-        }
-        let to = 1 - from;
-        let at = c.ends[to].last.max(self.now + wait);
-        c.ends[to].last = at;
-        let delay = at - self.now;
-        self.at(delay, Ev::Deliver(conn, to, wire));
-    }
-
-    fn on_deliver(&mut self, conn: usize, side: usize, wire: Wire) {
-        let e = &mut self.net.conns[conn].ends[side];
-        let (node, inc, link) = (e.node, e.inc, e.link);
-        if !e.alive {
-            return;
-        }
-        let event = match wire {
-            Wire::Packet(data) => LinkEvent::Packet { link, data },
-            Wire::Query(id, data) => LinkEvent::Query { link, id, data },
-            Wire::Answer(id, result) => {
-                if let Some(ticket) = e.asks.remove(&id) {
-                    // Answers and packets reach a core on different ways.
-                    let wait = self.pick(0, 30);
-                    let result =
-                        result.map_err(|(code, message)| AskError::Remote { code, message });
-                    self.at(wait, Ev::Answer(conn, side, ticket, result));
-                }
-                return;
-            }
-        };
-        if self.lives(node, inc) {
-            self.feed(node, Input::Link(event));
-        }
-    }
-
-    /// Ends a connection for both sides, each of which learns it in its own time.
-    pub fn sever(&mut self, conn: usize, slowest: u64) {
-        self.net.conns[conn].broken = true;
-        for side in 0..2 {
-            let wait = self.pick(0, slowest);
-            self.at(wait, Ev::Down(conn, side));
-        }
-    }
-
-    fn on_down(&mut self, conn: usize, side: usize) {
-        let e = &mut self.net.conns[conn].ends[side];
-        if std::mem::replace(&mut e.downed, true) {
-            return;
-        }
-        e.alive = false;
-        let (node, inc, link) = (e.node, e.inc, e.link);
-        for ticket in std::mem::take(&mut e.asks).into_values() {
-            let wait = self.pick(0, 20);
-            self.at(wait, Ev::Answer(conn, side, ticket, Err(AskError::Closed)));
-        }
-        if !self.lives(node, inc) {
-            return;
-        }
-        let reason = "the model network ended it".to_owned();
-        self.feed(node, Input::Link(LinkEvent::Down { link, reason }));
-        if side == 0 {
-            let proxy = self.net.conns[conn].ends[1].node;
-            self.nodes[node].dialled.remove(&proxy);
-            let wait = self.pick(100, 2500);
             self.at(wait, Ev::Dial(node, inc, proxy));
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cocoon_node::link::LinkId;
 
 /// What travels.
+#[derive(Clone)]
 pub enum Wire {
     Packet(Vec<u8>),
     Query(i64, Vec<u8>),

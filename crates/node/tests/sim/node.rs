@@ -1,15 +1,19 @@
 //! One shape for the three cores: what can be fed to them, what they want.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use cocoon_engine::{BackendEvent, HttpRequest};
 use cocoon_node::client::{ClientCore, ClientEffect, ClientEvent, HttpOut, Judgement, NewRequest};
+use cocoon_node::footprint::Footprint;
 use cocoon_node::link::{LinkEffect, LinkEvent};
 use cocoon_node::proxy::{Port, ProxyCore, ProxyEffect, ProxyEvent};
 use cocoon_node::root::RootView;
 use cocoon_node::store::Change;
 use cocoon_node::worker::{WorkerCore, WorkerEffect, WorkerEvent};
 use cocoon_ton::{AccountState, Address, Cell, TxInfo};
+
+use super::disk::Disk;
+use super::versions::Dialect;
 
 /// A core of any role.
 pub enum Core {
@@ -34,7 +38,18 @@ pub struct Node {
     pub core: Option<Core>,
     /// Raised by every start.
     pub inc: u32,
-    pub disk: BTreeMap<String, Vec<u8>>,
+    pub disk: Disk,
+    /// What a lying disk goes back to.
+    pub older: Option<Disk>,
+    /// Batches on their way to the disk.
+    pub writing: VecDeque<(u64, Vec<Change>)>,
+    /// How it talks, for networks of mixed versions.
+    pub dialect: Dialect,
+    /// Its clock: ahead of the world, and faster.
+    pub skew_ms: i64,
+    pub drift_ppm: i64,
+    /// Sees nothing of the chain until then.
+    pub blind_until: u64,
     pub wallet: Address,
     /// The wallet sends in order.
     pub wallet_last: u64,
@@ -106,6 +121,15 @@ pub enum Output {
 }
 
 impl Core {
+    /// How much it holds.
+    pub fn footprint(&self) -> Footprint {
+        match self {
+            Core::Proxy(c) => c.footprint(),
+            Core::Client(c) => c.footprint(),
+            Core::Worker(c) => c.footprint(),
+        }
+    }
+
     /// What the constructor wants.
     pub fn first(&mut self) -> Vec<Output> {
         match self {
@@ -246,7 +270,7 @@ fn from_client(e: ClientEffect) -> Output {
 fn from_worker(e: WorkerEffect) -> Output {
     match e {
         WorkerEffect::Link(e) => Output::Link(e),
-        WorkerEffect::Start { request, http } => Output::Start(request, http),
+        WorkerEffect::Start { request, http, .. } => Output::Start(request, http),
         WorkerEffect::Cancel { request } => Output::Stop(request),
         WorkerEffect::Watch(address) => Output::Watch(address, address),
         WorkerEffect::Unwatch(address) => Output::Unwatch(address),

@@ -1,4 +1,4 @@
-//! The network under test: root contract, two proxies, two clients, three workers, and how each is started.
+//! The network under test: root contract, wallets, offers, and how each node is started.
 
 use std::collections::BTreeSet;
 
@@ -17,9 +17,6 @@ use super::backend::MULTIPLIERS;
 use super::chain::Kind;
 use super::node::{Core, Role};
 
-pub const PROXIES: usize = 2;
-pub const CLIENTS: usize = 2;
-pub const WORKERS: usize = 3;
 /// Start of the simulated time.
 pub const T0: u64 = 1_795_000_000_000;
 pub const TON: u128 = 1_000_000_000;
@@ -29,10 +26,11 @@ pub const PRICE: u128 = 20_000;
 pub const PROXY_IMAGE: [u8; 32] = [0xAA; 32];
 pub const WORKER_IMAGE: [u8; 32] = [0xBB; 32];
 /// Full model name and coefficient of each worker.
-pub const OFFERS: [(&str, u32); WORKERS] = [
+pub const OFFERS: [(&str, u32); 4] = [
     ("alpha@c0ffee:01", 1000),
-    ("alpha@c0ffee:01", 1500),
     ("beta@c0ffee:02", 2500),
+    ("alpha@c0ffee:01", 1500),
+    ("alpha@c0ffee:01", 1200),
 ];
 
 pub fn address(tag: u8, n: usize) -> Address {
@@ -45,23 +43,14 @@ pub fn proxy_key(n: usize) -> SigningKey {
     SigningKey::from_bytes(&[100 + n as u8; 32])
 }
 
-/// Index of a node in the sim's list.
-pub fn index(role: Role, n: usize) -> usize {
-    match role {
-        Role::Proxy => n,
-        Role::Client => PROXIES + n,
-        Role::Worker => PROXIES + CLIENTS + n,
-    }
-}
-
 pub fn wallet(role: Role, n: usize) -> Address {
-    address(0x10, index(role, n))
+    address(0x10 + role as u8, n)
 }
 
 pub fn owner(role: Role, n: usize) -> Address {
     match role {
         Role::Client => wallet(role, n),
-        _ => address(0x20, index(role, n)),
+        _ => address(0x20 + role as u8, n),
     }
 }
 
@@ -126,10 +115,11 @@ fn eager(busy: u128) -> Thresholds {
     }
 }
 
-/// A new core from what its disk holds.
+/// A new core from what its disk holds. `proxies` is how many there are.
 pub fn start(
     role: Role,
     n: usize,
+    proxies: usize,
     root: RootView,
     records: Vec<(String, Vec<u8>)>,
     entropy: [u8; 32],
@@ -147,6 +137,9 @@ pub fn start(
                     withdraw: NanoTon(TON / 10),
                 },
                 max_running_per_client: 12,
+                // A hostile client may ask for any time.
+                max_timeout_ms: 60_000,
+                handshake_timeout_ms: 30_000,
                 ..Default::default()
             };
             let cfg = ProxyConfig {
@@ -193,6 +186,7 @@ pub fn start(
                 status_interval_ms: 3000,
                 review_interval_ms: 2000,
                 notice_wait_ms: 10_000,
+                max_timeout_ms: 60_000,
                 ..Default::default()
             };
             let cfg = WorkerConfig {
@@ -201,7 +195,7 @@ pub fn start(
                 model: OFFERS[n].0.to_owned(),
                 coefficient: OFFERS[n].1,
                 max_active_requests: 6,
-                proxy_connections: PROXIES as u32,
+                proxy_connections: proxies as u32,
                 is_test,
                 testnet,
                 check_hashes,

@@ -400,3 +400,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn where_collateral_comes_from_is_read_strictly() {
+    let read = |members: &str| FileConfig::parse(format!("{{{members} \"ports\": []}}").as_bytes());
+    let file = read(
+        r#""collateral": {"directory": "/x", "service": "https://pccs.example"}, "evidence_policy": "/p","#,
+    )
+    .unwrap();
+    let collateral = file.collateral.unwrap();
+    assert_eq!(collateral.service.as_deref(), Some("https://pccs.example"));
+    assert_eq!(file.evidence_policy.unwrap().to_str(), Some("/p"));
+    let plain = read(r#""collateral": "/x","#).unwrap().collateral.unwrap();
+    assert_eq!(
+        (plain.directory.unwrap().to_str(), plain.service),
+        (Some("/x"), None)
+    );
+    for bad in [
+        r#""collateral": 5,"#,
+        r#""collateral": {"sevrice": "https://x"},"#,
+        r#""evidence_policy": ["/p"],"#,
+    ] {
+        read(bad).unwrap_err();
+    }
+}

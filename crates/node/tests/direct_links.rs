@@ -1,13 +1,31 @@
-//! Direct links: who gets in, who is kept out, and what the cores hear of them.
+//! Who gets in at a node's ports, who is kept out, and what the cores hear of them.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use cocoon_attest::claims::{
     ClaimsProfile, Expected, Network, OwnClaims, ProtocolRange, Role as ClaimedRole, RootContract,
 };
-use cocoon_attest::{Policy, PolicyRules, pow};
-
-use super::*;
+use cocoon_attest::frame::{self, Endpoint};
+use cocoon_attest::gate::GateLimits;
+use cocoon_attest::identity::CertificateMode;
+use cocoon_attest::{Policy, PolicyRules, TlsIdentity, pow, unix_now};
+use cocoon_node::link::{LinkEffect, LinkEvent};
+use cocoon_node::peers::{
+    DialConfig, Door, DoorError, IdentityCell, LIMITS, ListenConfig, Peers, Tagged, Way,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn next(queue: &mut mpsc::Receiver<Tagged>) -> LinkEvent {
+    let event = tokio::time::timeout(PATIENCE, queue.recv()).await;
+    event.expect("nothing happens").unwrap().1
+}
 
 fn identity() -> IdentityCell {
     IdentityCell::new(TlsIdentity::generate(CertificateMode::FakeTdx, unix_now()).unwrap())
@@ -230,4 +248,40 @@ async fn one_site_has_its_share_of_set_ups_and_links() {
         next(&mut server.events).await,
         LinkEvent::Up { .. }
     ));
+}
+
+/// A process of another user that reaches the port, and another user's listener in the router's place.
+#[tokio::test]
+async fn only_the_routers_user_is_believed() {
+    let own = std::fs::metadata("/proc/self").unwrap().uid();
+    let info = frame::PeerInfo {
+        attestation: None,
+        collateral_root_hash: [0; 48],
+        public_key: [1; 32],
+        source: Endpoint::unset(),
+        destination: Endpoint::unset(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for (user, fine) in [(own, true), (own + 1, false)] {
+        let mut dialled = TcpStream::connect(address).await.unwrap();
+        let accepted = listener.accept().await.unwrap().0;
+        frame::write_frame(&mut dialled, &info).await.unwrap();
+        let door = Door::Router {
+            allow_fake: false,
+            user: Some(user),
+        };
+        match door.open(accepted, None).await {
+            Ok((_, peer)) => assert!(fine && peer.public_key == [1; 32]),
+            Err(error) => assert!(!fine && error.to_string().contains("router_uid"), "{error}"),
+        }
+    }
+    let way = Way::Router {
+        router: address.to_string(),
+        allow_fake: false,
+        user: Some(own + 1),
+    };
+    let error = way.go("192.0.2.1:1".parse().unwrap(), None).await;
+    let error = error.err().unwrap();
+    assert!(matches!(error, DoorError::Loopback(_)), "{error}");
 }
