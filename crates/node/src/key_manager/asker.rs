@@ -87,7 +87,7 @@ impl KeyAsker {
             let (stream, peer) = self.way.go(self.target, None).await?;
             self.check(&peer)?;
             match stream {
-                Trusted::Tls(tls) => ask(*tls, audience, config_version).await,
+                Trusted::Tls(tls, _) => ask(*tls, audience, config_version).await,
                 Trusted::Plain(tcp) => ask(tcp, audience, config_version).await,
             }
         };
