@@ -1,6 +1,7 @@
 """A small OpenAI-compatible server for the tests: does what a message's text asks for, and counts.
 
-The last message (or the prompt) is JSON, such as {"chunks": 5, "usage": {...}, "break_after": 2, "delay": 0.05, "linger": 1, "status": 500}.
+The last message (or the prompt) is JSON, such as {"chunks": 5, "usage": {...}, "break_after": 2, "delay": 0.05, "linger": 1,
+"status": 500, "text": "comes first"}.
 Anything else gets two chunks and a usage of 3 + 2 tokens.
 """
 
@@ -109,7 +110,7 @@ class Backend:
                     await writer.drain()
                     writer.transport.abort()
                     return False
-            text = "word " * chunks
+            text = order.get("text", "") + "word " * chunks
             choice = {"index": 0, "finish_reason": "stop", "logprobs": None}
             choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
             await self._reply(writer, 200, {**common, "object": kind, "choices": [choice], "usage": usage})
@@ -123,7 +124,8 @@ class Backend:
                 writer.transport.abort()
                 return False
             choice = {"index": 0, "finish_reason": "stop" if at + 1 == chunks else None}
-            choice |= {"delta": {"role": "assistant", "content": "word "}} if chat else {"text": "word "}
+            word = (order.get("text", "") if at == 0 else "") + "word "
+            choice |= {"delta": {"role": "assistant", "content": word}} if chat else {"text": word}
             await self._event(writer, {**common, "object": kind + ".chunk" if chat else kind, "choices": [choice]})
         if (request.get("stream_options") or {}).get("include_usage"):
             await self._event(writer, {**common, "object": kind + ".chunk" if chat else kind, "choices": [], "usage": usage})

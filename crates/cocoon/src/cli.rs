@@ -3,6 +3,7 @@
 mod collateral;
 mod guest;
 mod nodes;
+mod operators;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,10 @@ use serde::Deserialize;
 pub use self::collateral::{CollateralCommand, FetchArgs, LookArgs};
 pub use self::guest::{ExtendArgs, GpuArgs, HostArgs, MachineArgs, QuoteArgs, QuoteKind};
 pub use nodes::{ChainArgs, ClientArgs, NodeArgs, ProxyArgs, WorkerArgs};
+use operators::{
+    CHARGE_EXAMPLES, CLOSE_EXAMPLES, PAYOUT_EXAMPLES, TOPUP_EXAMPLES, WITHDRAW_EXAMPLES,
+};
+pub use operators::{DoctorArgs, FinalChoice, NodeChoice, Role, StatusArgs};
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -53,9 +58,20 @@ pub struct Global {
         help_heading = "Everywhere"
     )]
     pub config: Option<PathBuf>,
-    /// Log level on the terminal: error, warn, info, debug, trace, or a filter; RUST_LOG works too [default: warn]
+    /// Log level on the terminal: error, warn, info, debug, trace, or a filter by target such as
+    /// cocoon_node=debug,cocoon_attest=info,warn; RUST_LOG works too [default: warn]
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "Everywhere")]
     pub log: Option<String>,
+    /// Shape of log lines, on the terminal and in the file: text, or json (one object a line)
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        help_heading = "Everywhere"
+    )]
+    pub log_format: crate::logging::Format,
 }
 
 /// The commands.
@@ -78,7 +94,8 @@ pub enum Command {
     /// Make wallets, show their balances, send coins on the local chain
     #[command(subcommand)]
     Wallet(WalletCommand),
-    /// Look at an account of the local chain, or take the client's deposit out again
+    /// Look at an account of the local chain, take the client's deposit out again, or have a running node charge, pay,
+    /// top up, withdraw or close
     Account(AccountArgs),
     /// Tell which contract code lies at an address
     #[command(subcommand)]
@@ -168,6 +185,9 @@ pub struct UpArgs {
     /// Let the client deposit also where the proxy's stake does not cover it: if the proxy dies, the rest is lost
     #[arg(long)]
     pub accept_exit_risk: bool,
+    /// Collector of traces that takes OTLP over HTTP, such as http://127.0.0.1:4318; spans hold times and outcomes, never content
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
     /// Print one line of JSON on standard output when ready, instead of the screen
     #[arg(long)]
     #[serde(skip)]
@@ -187,15 +207,6 @@ pub enum Settle {
     Fast,
     /// The reference's thresholds.
     Reference,
-}
-
-/// Options of `cocoon status`.
-#[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  cocoon status\n  cocoon status --json | python3 -m json.tool")]
-pub struct StatusArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Options of `cocoon chat`.
@@ -309,7 +320,7 @@ pub enum WalletCommand {
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  cocoon account 0:83dfd552e63729b472fcbcc8c45ebcc6691702558b68ec7527e1ba403a0f31a8\n  cocoon account EQ... --json\n  cocoon account exit --dry-run"
+    after_help = "Examples:\n  cocoon account 0:83dfd552e63729b472fcbcc8c45ebcc6691702558b68ec7527e1ba403a0f31a8\n  cocoon account EQ... --json\n  cocoon account exit --dry-run\n  cocoon account topup --data-dir ./client\n  cocoon account payout --data-dir ./worker"
 )]
 pub struct AccountArgs {
     /// Address in either form
@@ -328,6 +339,21 @@ pub struct AccountArgs {
 pub enum AccountCommand {
     /// Show every way to take the client's deposit out again, or take the best one
     Exit(ExitArgs),
+    /// Raise the deposit of a running client
+    #[command(after_help = TOPUP_EXAMPLES)]
+    Topup(NodeChoice),
+    /// Take out what exceeds the stake (client), or the commission (proxy)
+    #[command(after_help = WITHDRAW_EXAMPLES)]
+    Withdraw(NodeChoice),
+    /// Present a signed charge now
+    #[command(after_help = CHARGE_EXAMPLES)]
+    Charge(NodeChoice),
+    /// Pay a worker now, or fetch the pay
+    #[command(after_help = PAYOUT_EXAMPLES)]
+    Payout(NodeChoice),
+    /// Ask for the refund of a running client's deposit, for good
+    #[command(after_help = CLOSE_EXAMPLES)]
+    Close(FinalChoice),
 }
 
 const EXIT_EXAMPLES: &str = "\
@@ -516,15 +542,6 @@ pub enum MeasureCommand {
         #[arg(long)]
         json: bool,
     },
-}
-
-/// Options of `cocoon doctor`.
-#[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  cocoon doctor\n  cocoon doctor --data-dir ./net --json")]
-pub struct DoctorArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[cfg(test)]

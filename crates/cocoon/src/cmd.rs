@@ -9,6 +9,8 @@ pub mod doctor;
 pub mod exit;
 mod guest;
 pub mod model;
+pub mod nodes;
+pub mod operate;
 pub mod router;
 pub mod status;
 pub mod wallet;

@@ -46,6 +46,7 @@ pub fn merged(flags: UpArgs, global: &Global, layout: &Layout) -> Result<UpArgs>
         settle: flags.settle.or(file.settle),
         proxy_stake: flags.proxy_stake.or(file.proxy_stake),
         accept_exit_risk: flags.accept_exit_risk || file.accept_exit_risk,
+        otlp: flags.otlp.or(file.otlp),
         json: flags.json,
         quiet: flags.quiet,
     })
@@ -147,6 +148,7 @@ mod tests {
             data_dir: None,
             config: None,
             log: None,
+            log_format: Default::default(),
         };
         let args = merged(
             UpArgs {

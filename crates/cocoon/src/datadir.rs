@@ -110,6 +110,11 @@ impl Layout {
         self.root.join("chain.json")
     }
 
+    /// Where the single node that runs here can be reached; there only while it runs.
+    pub fn node_file(&self) -> PathBuf {
+        self.root.join("node.json")
+    }
+
     /// Whether a process holds the directory, and which.
     pub fn holder(&self) -> Option<String> {
         let file = File::open(self.lock()).ok()?;

@@ -184,16 +184,18 @@ mod tests {
         assert!(error.to_string().contains("start it again"), "{error}");
     }
 
-    #[test]
-    fn new_demands_count_at_once() {
+    #[tokio::test]
+    async fn new_demands_count_at_once() {
         let fetched = config(r#"{"service": "https://pccs.example"}"#);
         let mut evidence = Evidence::open(&fetched, TdxPolicy::default()).unwrap();
-        let changes = evidence.verifier().changes();
-        let mut stricter = TdxPolicy::default();
-        stricter.minimum_evaluation_number = 99;
+        let mut changes = evidence.verifier().changes();
+        let stricter = TdxPolicy {
+            minimum_evaluation_number: 99,
+            ..TdxPolicy::default()
+        };
         evidence.reload(&fetched, stricter).unwrap();
+        changes.changed().await;
         let shown = format!("{:?}", evidence.verifier());
         assert!(shown.contains("minimum_evaluation_number: 99"), "{shown}");
-        drop(changes);
     }
 }

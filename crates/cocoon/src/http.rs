@@ -24,6 +24,20 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct Http {
     client: Client<HttpConnector, Full<Bytes>>,
+    /// The operator's token; marked as sensitive, so that it is never shown.
+    token: Option<http::HeaderValue>,
+}
+
+impl Http {
+    /// One that shows the operator's token with every request; `None` if no header can carry it.
+    pub fn with_token(token: &str) -> Option<Self> {
+        let mut value = http::HeaderValue::from_str(token).ok()?;
+        value.set_sensitive(true);
+        Some(Self {
+            token: Some(value),
+            ..Self::default()
+        })
+    }
 }
 
 impl Default for Http {
@@ -33,6 +47,7 @@ impl Default for Http {
         connector.set_nodelay(true);
         Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
+            token: None,
         }
     }
 }
@@ -64,12 +79,17 @@ impl Http {
             return Err(wrong("another scheme than http".to_owned()));
         }
         let bytes = body.map_or_else(Bytes::new, |value| Bytes::from(value.to_string()));
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(uri)
             .header("content-type", "application/json")
             .body(Full::new(bytes))
             .map_err(|e| wrong(e.to_string()))?;
+        if let Some(token) = &self.token {
+            request
+                .headers_mut()
+                .insert(crate::nodes::pages::TOKEN_HEADER, token.clone());
+        }
         self.client.request(request).await.map_err(|e| {
             let mut reason = e.to_string();
             let mut source = std::error::Error::source(&e);

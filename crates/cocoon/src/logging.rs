@@ -16,27 +16,43 @@ use crate::fs::io_error;
 /// What the log file holds.
 const FILE_LEVEL: &str = "info";
 
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line: timestamp, level, target, message and fields.
+    Json,
+}
+
 /// Starts logging. With `dir`, also into `cocoon.log` there; the log of the start before becomes `cocoon.log.1`.
-pub fn init(level: Option<&str>, dir: Option<&Path>) -> Result<()> {
+///
+/// What is logged never holds prompts, answers or secrets: types that carry them do not show themselves.
+pub fn init(level: Option<&str>, dir: Option<&Path>, format: Format) -> Result<()> {
     let terminal = check(level)?;
     let file = match dir {
         Some(dir) => Some(open(dir)?),
         None => None,
     };
     let file_layer = file.map(|file| {
-        fmt::layer()
-            .with_ansi(false)
-            .with_writer(Mutex::new(file))
-            .with_filter(EnvFilter::new(FILE_LEVEL))
+        let layer = fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
+        let layer = match format {
+            Format::Text => layer.boxed(),
+            Format::Json => layer.json().flatten_event(true).boxed(),
+        };
+        layer.with_filter(EnvFilter::new(FILE_LEVEL))
     });
+    let terminal_layer = fmt::layer()
+        .with_ansi(format == Format::Text && std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    let terminal_layer = match format {
+        Format::Text => terminal_layer.boxed(),
+        Format::Json => terminal_layer.json().flatten_event(true).boxed(),
+    };
     // A second start in one process would fail here, which only tests could do.
     let _ = tracing_subscriber::registry()
-        .with(
-            fmt::layer()
-                .with_ansi(std::io::stderr().is_terminal())
-                .with_writer(std::io::stderr)
-                .with_filter(terminal),
-        )
+        .with(terminal_layer.with_filter(terminal))
         .with(file_layer)
         .try_init();
     Ok(())

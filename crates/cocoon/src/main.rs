@@ -53,7 +53,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             | Command::Worker(_)
     );
     if !node {
-        logging::init(cli.global.log.as_deref(), None)?;
+        logging::init(cli.global.log.as_deref(), None, cli.global.log_format)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

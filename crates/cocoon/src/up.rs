@@ -41,7 +41,11 @@ pub async fn run(args: UpArgs, global: &Global) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut data = DataDir::open(layout)?;
     let layout = data.layout().clone();
-    logging::init(global.log.as_deref(), Some(&layout.logs()))?;
+    logging::init(
+        global.log.as_deref(),
+        Some(&layout.logs()),
+        global.log_format,
+    )?;
     // What a killed process left behind speaks of nobody.
     let _ = std::fs::remove_file(layout.network_file());
     let fresh = data.founding().is_none();

@@ -150,7 +150,8 @@ fn two_processes_carry_bytes_and_drain() {
     let mut text = String::new();
     page.read_to_string(&mut text).expect("a page");
     assert!(
-        text.contains("cocoon_router_bytes_to_peers{") && text.contains("cocoon_router_active{")
+        text.contains("cocoon_router_bytes_to_peers_total{")
+            && text.contains("cocoon_router_active{")
     );
 
     // The first order lets the connection live, the second closes it.

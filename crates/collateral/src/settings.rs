@@ -50,6 +50,7 @@ pub struct CollateralConfig {
 enum Written {
     Directory(PathBuf),
     /// Would be taken for members without their names.
+    #[allow(dead_code, reason = "it is only there to be refused")]
     List(Vec<serde::de::IgnoredAny>),
     Members(Members),
 }
@@ -72,7 +73,7 @@ struct Members {
 }
 
 impl TryFrom<Written> for CollateralConfig {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(written: Written) -> Result<Self, Self::Error> {
         match written {
@@ -80,7 +81,10 @@ impl TryFrom<Written> for CollateralConfig {
                 directory: Some(directory),
                 ..CollateralConfig::default()
             }),
-            Written::List(_) => Err("expected a directory, or an object; found a list"),
+            Written::List(list) => Err(format!(
+                "expected a directory, or an object; found a list of {}",
+                list.len()
+            )),
             Written::Members(members) => Ok(CollateralConfig {
                 directory: members.directory,
                 service: members.service,

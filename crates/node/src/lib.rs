@@ -20,6 +20,7 @@ pub mod static_root;
 pub mod store;
 pub mod wallet;
 pub mod watch;
+pub mod wishes;
 pub mod worker;
 
 pub use common::{NodeError, Timing};

@@ -43,9 +43,10 @@ pub const LIMITS: GateLimits = GateLimits {
     connections_per_address: 1_024,
     setups_per_address: 64,
 };
-/// First and last pause between attempts (protocol.md appendix A).
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// A connection that lived this long was a success: the next attempt starts without a pause.
+/// First and last pause between attempts (protocol.md appendix A), each with half of itself as jitter either way, so that
+/// the peers of a proxy that comes back do not come back at the same moment.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// A connection that lived this long was a success: the next attempt comes after the first pause.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 /// Pause after an accept error, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -201,6 +202,12 @@ impl Peers {
                 }
             }
         }
+    }
+
+    /// Bytes that wait to be sent on a link; none where it is gone.
+    pub fn waiting(&self, link: LinkId) -> usize {
+        let handle = self.with(|l| l.get(&link).map(|(_, handle)| handle.clone()));
+        handle.map_or(0, |h| h.outbound())
     }
 
     /// Closes every link.
@@ -388,7 +395,7 @@ impl Peers {
 
     async fn run_trusted(&self, stream: Trusted, role: Role, port: usize, peer: PeerInfo) {
         match stream {
-            Trusted::Tls(tls, judge) => self.run(*tls, role, port, peer, Some(judge)).await,
+            Trusted::Tls(tls, judge) => self.run(*tls, role, port, peer, Some(*judge)).await,
             // A router judges its living peers itself, and cuts them off.
             Trusted::Plain(tcp) => self.run(tcp, role, port, peer, None).await,
         }

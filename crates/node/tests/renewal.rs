@@ -52,8 +52,10 @@ fn dial(
         max_pow: 28,
     };
     let config = DialConfig {
+        claims: None,
         port: 0,
         way,
+        claims: None,
         connections: 1,
     };
     tokio::spawn(peers.clone().dial(list, config));
@@ -85,11 +87,14 @@ async fn a_renewal_drops_no_link() {
         policy: policy(),
         pow_difficulty: 4,
     };
-    tokio::spawn(
-        acceptor
-            .clone()
-            .listen(listener, ListenConfig { port: 0, door }),
-    );
+    tokio::spawn(acceptor.clone().listen(
+        listener,
+        ListenConfig {
+            port: 0,
+            door,
+            claims: None,
+        },
+    ));
     let (first, mut events, _open) = dial(at, caller.clone());
     let (link, peer) = up(&mut events).await;
     let (_, seen) = up(&mut accepted).await;

@@ -469,7 +469,9 @@ async fn a_removed_image_loses_its_connections() {
         check_hashes: true,
         settings: Default::default(),
         timing: Timing::local(),
+        claims: claims(false),
         api_keys: Vec::new(),
+        pages: None,
     };
     let client = client::start(options).await.unwrap();
     let is_enabled = async || {

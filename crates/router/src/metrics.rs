@@ -32,7 +32,9 @@ macro_rules! counters {
         pub fn to_prometheus(ports: &[(u16, Snapshot)]) -> String {
             let mut out = String::new();
             $(
-                let name = concat!("cocoon_router_", stringify!($name));
+                // The ending that counters have by convention.
+                let end = if stringify!($kind) == "counter" { "_total" } else { "" };
+                let name = format!(concat!("cocoon_router_", stringify!($name), "{}"), end);
                 // Writing to a string cannot fail.
                 let _ = writeln!(out, "# HELP {name} {}", concat!($($doc),+).trim());
                 let _ = writeln!(out, "# TYPE {name} {}", stringify!($kind));
@@ -128,7 +130,7 @@ mod tests {
         }
         let text = to_prometheus(&[(8116, counters.snapshot())]);
         assert!(text.contains(
-            "# TYPE cocoon_router_accepted counter\ncocoon_router_accepted{port=\"8116\"} 1\n"
+            "# TYPE cocoon_router_accepted_total counter\ncocoon_router_accepted_total{port=\"8116\"} 1\n"
         ));
         assert!(text.contains("cocoon_router_active{port=\"8116\"} 0\n"));
     }

@@ -82,6 +82,9 @@ pub struct NodeArgs {
     /// Log level as a number, as the reference has it: 1 errors, 2 warnings, 3 info, 4 and more everything
     #[arg(long, short = 'v', value_name = "N", conflicts_with = "log")]
     pub verbosity: Option<u8>,
+    /// Collector of traces that takes OTLP over HTTP, such as http://127.0.0.1:4318; spans hold times and outcomes, never content
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
     /// Print one line of JSON on standard output when ready
     #[arg(long)]
     pub json: bool,

@@ -110,8 +110,25 @@ const WORKER_FIELDS: [(&str, Kind); 5] = [
 
 /// Runs the command.
 pub async fn run(args: &AccountArgs, global: &Global) -> Result<ExitCode> {
-    if let Some(AccountCommand::Exit(exit)) = &args.command {
-        return super::exit::run(exit, global).await;
+    use super::operate;
+    match &args.command {
+        None => {}
+        Some(AccountCommand::Exit(exit)) => return super::exit::run(exit, global).await,
+        Some(AccountCommand::Topup(node)) => {
+            return operate::run("topup", node, None, global).await;
+        }
+        Some(AccountCommand::Withdraw(node)) => {
+            return operate::run("withdraw", node, None, global).await;
+        }
+        Some(AccountCommand::Charge(node)) => {
+            return operate::run("charge", node, None, global).await;
+        }
+        Some(AccountCommand::Payout(node)) => {
+            return operate::run("payout", node, None, global).await;
+        }
+        Some(AccountCommand::Close(last)) => {
+            return operate::run("close", &last.node, Some(last.yes), global).await;
+        }
     }
     // The command line asks for it unless there is a subcommand.
     let address = address(args.address.as_deref().unwrap_or_default(), "ADDRESS")?;

@@ -1,5 +1,8 @@
 //! `cocoon doctor`: is this machine ready, in plain words.
 
+mod network;
+mod node;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,6 +39,14 @@ struct Finding {
 
 /// Runs the command. Exit code 1 if something would keep `cocoon up` from starting.
 pub async fn run(args: &DoctorArgs, global: &Global) -> Result<ExitCode> {
+    if let Some(role) = args.role {
+        let findings = node::check(args, role, global).await;
+        return Ok(report(
+            &findings,
+            args.json,
+            &format!("cocoon {}", role.name()),
+        ));
+    }
     let layout = Layout::locate(global.data_dir.as_deref())?;
     let mut findings = Vec::new();
     let mut add = |check, verdict, text: String| {
@@ -137,10 +148,10 @@ pub async fn run(args: &DoctorArgs, global: &Global) -> Result<ExitCode> {
             ),
         );
     }
-    Ok(report(&findings, args.json))
+    Ok(report(&findings, args.json, "cocoon up"))
 }
 
-fn report(findings: &[Finding], json: bool) -> ExitCode {
+fn report(findings: &[Finding], json: bool, command: &str) -> ExitCode {
     let problems = findings
         .iter()
         .filter(|f| f.verdict == Verdict::Problem)
@@ -156,9 +167,9 @@ fn report(findings: &[Finding], json: bool) -> ExitCode {
             println!("{}  {:<15} {}", word(f.verdict), f.check, f.text);
         }
         match problems {
-            0 => println!("\nnothing is missing: 'cocoon up' should start"),
-            1 => println!("\n1 problem; 'cocoon up' will not start before it is solved"),
-            n => println!("\n{n} problems; 'cocoon up' will not start before they are solved"),
+            0 => println!("\nnothing is missing: '{command}' should work"),
+            1 => println!("\n1 problem; '{command}' will not work before it is solved"),
+            n => println!("\n{n} problems; '{command}' will not work before they are solved"),
         }
     }
     if problems == 0 {

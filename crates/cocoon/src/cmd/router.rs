@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use cocoon_attest::evidence::tdx_policy::TdxPolicy;
 use cocoon_collateral::CollateralConfig;
+use cocoon_node::metrics::Page;
+use cocoon_node::metrics::page::CONTENT_TYPE;
 use cocoon_router::{
     CertificateMode, CertificateSource, FileConfig, Handle, Limits, Options, PortInfo, Router,
     RouterError, Settings, example, metrics,
@@ -242,7 +244,7 @@ pub fn run(args: &RouterArgs, global: &Global) -> Result<ExitCode> {
         super::print_json(&json!(example::config()));
         return Ok(ExitCode::SUCCESS);
     }
-    logging::init(args.log_level(global).as_deref(), None)?;
+    logging::init(args.log_level(global).as_deref(), None, global.log_format)?;
     let file = args.file()?;
     let mut settings = args.settings(file.as_ref())?;
     let evidence = args.evidence(file.as_ref())?;
@@ -456,7 +458,12 @@ async fn serve_metrics(port: u16, handle: Handle) -> Result<String> {
         .await
         .map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let read = move || async move { metrics::to_prometheus(&handle.counters()) };
+    let read = move || async move {
+        let mut page = Page::new("router");
+        crate::nodes::expose_process(&mut page);
+        let text = page.text() + &metrics::to_prometheus(&handle.counters());
+        ([(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)], text)
+    };
     let pages = axum::Router::new().route("/metrics", axum::routing::get(read));
     tokio::spawn(async move {
         if let Err(e) = axum::serve(listener, pages).await {

@@ -1,4 +1,6 @@
-//! `cocoon status`: what runs, and who has how much.
+//! `cocoon status`: what runs, and who has how much: the network of `cocoon up`, and single nodes.
+
+mod nodes;
 
 use std::process::ExitCode;
 
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::account::look;
 use crate::cli::{Global, StatusArgs};
+use crate::cmd::nodes::Found;
 use crate::datadir::Layout;
 use crate::error::Result;
 use crate::http::Http;
@@ -15,31 +18,79 @@ use crate::network::Network;
 use crate::toncenter::Toncenter;
 use crate::up::wallets;
 
-/// Runs the command. Exit code 1 if no network is ready.
+/// Runs the command. Exit code 1 if nothing is ready, or something is wrong with a node.
 pub async fn run(args: &StatusArgs, global: &Global) -> Result<ExitCode> {
-    let layout = Layout::locate(global.data_dir.as_deref())?;
-    let Some(network) = Network::find(&layout)? else {
-        let state = if layout.holder().is_some() {
-            "starting"
-        } else {
-            "stopped"
-        };
-        if args.json {
-            super::print_json(
-                &json!({"state": state, "data_dir": layout.path().display().to_string()}),
-            );
-            return Ok(ExitCode::FAILURE);
-        }
-        return Err(Network::running(&layout).err().unwrap_or_else(|| {
-            crate::error::CliError::new("the network has just become ready").hint("ask again")
-        }));
+    let token = args.token_file.as_deref();
+    let single = if args.url.is_empty() {
+        crate::cmd::nodes::running(global, token)?
+    } else {
+        let at = |url: &String| Found::at(url, token);
+        args.url.iter().map(at).collect::<Result<_>>()?
     };
-    let chain = super::chain(&network);
-    let status = gather(&network, &chain).await;
+    let mut shown = Vec::new();
+    for found in &single {
+        shown.push(nodes::gather(found).await);
+    }
+    let layout = Layout::locate(global.data_dir.as_deref())?;
+    let network = Network::find(&layout)?.filter(|_| args.url.is_empty());
+    if let Some(network) = network {
+        return of_network(&network, shown, args).await;
+    }
+    if shown.is_empty() {
+        return nothing(&layout, args);
+    }
+    let sound = shown
+        .iter()
+        .all(|node| node["problems"].as_array().is_some_and(Vec::is_empty));
+    if args.json {
+        super::print_json(&json!({"state": "running", "single_nodes": shown}));
+    } else {
+        let texts: Vec<String> = shown.iter().map(nodes::text).collect();
+        print!("{}", texts.join("\n"));
+    }
+    Ok(if sound {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Neither a network nor a single node is ready.
+fn nothing(layout: &Layout, args: &StatusArgs) -> Result<ExitCode> {
+    let state = if layout.holder().is_some() {
+        "starting"
+    } else {
+        "stopped"
+    };
+    if args.json {
+        super::print_json(
+            &json!({"state": state, "data_dir": layout.path().display().to_string()}),
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Err(Network::running(layout).err().unwrap_or_else(|| {
+        crate::error::CliError::new("the network has just become ready").hint("ask again")
+    }))
+}
+
+/// The network of `cocoon up`, and single nodes that run beside it.
+async fn of_network(network: &Network, single: Vec<Value>, args: &StatusArgs) -> Result<ExitCode> {
+    let chain = super::chain(network);
+    let mut status = gather(network, &chain).await;
+    let mut problems = serde_json::Map::new();
+    for role in super::nodes::ROLES {
+        let found = nodes::problems(&status["stats"][role]);
+        problems.insert(role.to_owned(), json!(found));
+    }
+    status["problems"] = Value::Object(problems);
+    status["single_nodes"] = json!(single);
     if args.json {
         super::print_json(&status);
     } else {
-        print!("{}", text(&network, &status));
+        print!("{}", text(network, &status));
+        for node in &single {
+            print!("\n{}", nodes::text(node));
+        }
     }
     let sound = ["client", "proxy", "worker", "chain"]
         .iter()
@@ -172,6 +223,22 @@ fn text(network: &Network, status: &Value) -> String {
     ));
     if let Some(reason) = status["stats"]["client"]["deposit_refused"].as_str() {
         lines.push(format!("  NO DEPOSIT             {reason}"));
+    }
+    for role in super::nodes::ROLES {
+        let what = if role == "client" { "spent" } else { "earned" };
+        let flow = nodes::flow(&status["stats"][role], role);
+        lines.push(format!("  {role:<7}{what:<16} {flow}"));
+    }
+    for role in super::nodes::ROLES {
+        let found = status["problems"][role].as_array();
+        for p in found.into_iter().flatten() {
+            let (what, advice) = (p["what"].as_str(), p["advice"].as_str());
+            lines.push(format!(
+                "  PROBLEM of the {role}: {}",
+                what.unwrap_or_default()
+            ));
+            lines.push(format!("          do: {}", advice.unwrap_or_default()));
+        }
     }
     let supply = &status["supply"];
     let conserved = if supply["conserved"] == true {

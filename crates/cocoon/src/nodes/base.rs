@@ -21,6 +21,8 @@ use super::chain::{self, Source};
 use super::config::{self, Shared};
 use super::evidence::{self, Attestation};
 use super::keyring::Keyring;
+use super::node_file::NodeFile;
+use super::otlp::Collector;
 use super::start::{self, Common};
 use crate::cli::{Global, NodeArgs, Settle};
 use crate::datadir::{DataDir, Layout};
@@ -63,6 +65,11 @@ impl ConfigFile {
         })?;
         let text = Zeroizing::new(text.to_owned());
         Ok(Self { path, text })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
     }
 
     /// The text.
@@ -115,6 +122,8 @@ pub struct Base {
     pub source: Source,
     /// Where the HTTP interface listens.
     pub http_listen: Ipv4Addr,
+    /// Where its spans go, if anywhere.
+    pub collector: Option<Collector>,
     settle: Settle,
     /// What verifies genuine evidence, if any is to be.
     armed: OnceLock<evidence::Armed>,
@@ -162,12 +171,19 @@ impl Plan {
                     .hint("a light client of the TON network is not in this build"));
             }
         };
+        let collector = args.otlp.as_deref().map(Collector::parse).transpose()?;
         let level = log_level(args, global);
         logging::check(level.as_deref())?;
         let asked = global.data_dir.clone().or(self.data_dir);
         let layout = Layout::locate_or(asked.as_deref(), &format!("cocoon-{}", self.role))?;
         let data = DataDir::open_as(layout, Some(self.role))?;
-        logging::init(level.as_deref(), Some(&data.layout().logs()))?;
+        logging::init(
+            level.as_deref(),
+            Some(&data.layout().logs()),
+            global.log_format,
+        )?;
+        // What a killed process left behind speaks of nobody.
+        NodeFile::remove(data.layout());
         self.file.after_log(&self.shared, &self.unread);
         let keyring = Keyring::open(data.layout(), self.role)?;
         let key: SigningKey = keyring.key(self.shared.wallet_key.as_ref(), "wallet.key")?;
@@ -185,6 +201,7 @@ impl Plan {
             wallet: opened.wallet,
             source,
             http_listen: args.http_listen.unwrap_or(Ipv4Addr::LOCALHOST),
+            collector,
             settle: args.settle.unwrap_or(Settle::Reference),
             armed: OnceLock::new(),
         })

@@ -42,6 +42,19 @@ impl Source {
     }
 }
 
+impl Source {
+    /// As `--chain` takes it; a file by its absolute path.
+    pub fn text(&self) -> String {
+        match self {
+            Source::Static(path) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                format!("static:{}", path.display())
+            }
+            Source::Toncenter(url) => format!("toncenter:{url}"),
+        }
+    }
+}
+
 /// A node's settlement, and its wallet if there is a chain.
 pub struct Opened {
     /// For the node.

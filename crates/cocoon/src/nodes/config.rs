@@ -113,6 +113,8 @@ pub struct ProxyFile {
     pub listen: Option<Ipv4Addr>,
     /// Ours: proof of work asked of direct peers.
     pub pow_difficulty: Option<u8>,
+    /// Own image hash, if given. For display: only workers are compared with it.
+    pub image_hash: Option<[u8; 32]>,
 }
 
 /// `workerRunner.config`.
@@ -166,9 +168,8 @@ pub fn proxy(text: &str) -> Parsed<ProxyFile> {
         pow_difficulty: o
             .unsigned("pow_difficulty", u32::from(u8::MAX))?
             .map(|n| n as u8),
+        image_hash: o.int256("image_hash")?.filter(|hash| *hash != [0; 32]),
     };
-    // Said of this machine; only workers are compared with it.
-    o.int256("image_hash")?;
     Ok((file, unread(&o)))
 }
 

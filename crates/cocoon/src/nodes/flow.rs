@@ -40,10 +40,7 @@ impl Flow {
             (self.since, self.tokens) = (now, tokens);
             return true;
         }
-        let more = match tokens.checked_sub(self.tokens) {
-            Some(more) => more,
-            None => tokens,
-        };
+        let more = tokens.checked_sub(self.tokens).unwrap_or(tokens);
         if tokens == self.tokens {
             return false;
         }
@@ -131,8 +128,8 @@ pub struct FlowFile {
 
 impl FlowFile {
     /// Reads the file. One that cannot be understood is begun anew: these are figures to look at, not money.
-    pub fn open(dir: &Path) -> Self {
-        let path = dir.join("flow.json");
+    pub fn open(dir: &Path, role: &str) -> Self {
+        let path = dir.join(format!("flow-{role}.json"));
         let flow = read_small(&path)
             .ok()
             .flatten()
@@ -196,16 +193,17 @@ mod tests {
     #[test]
     fn it_is_bounded_and_survives_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let mut file = FlowFile::open(dir.path());
-        let figures = |n: u64| json!({"tokens": n, "nanotons_per_token": "3"});
+        let mut file = FlowFile::open(dir.path(), "proxy");
         for hour in 0..2000u64 {
-            file.take(START + hour * 3600, &figures(hour)).unwrap();
+            file.flow.look(START + hour * 3600, hour, 3);
         }
-        let again = FlowFile::open(dir.path());
+        let figures = json!({"tokens": 5000, "nanotons_per_token": "3"});
+        file.take(START + 2000 * 3600, &figures).unwrap();
+        let again = FlowFile::open(dir.path(), "proxy");
         assert_eq!(again.flow, file.flow);
         assert_eq!(again.flow.hours.len(), MAX_HOURS);
-        std::fs::write(dir.path().join("flow.json"), "{").unwrap();
-        assert_eq!(FlowFile::open(dir.path()).flow, Flow::default());
+        std::fs::write(dir.path().join("flow-proxy.json"), "{").unwrap();
+        assert_eq!(FlowFile::open(dir.path(), "proxy").flow, Flow::default());
         file.take(START, &json!({"tokens": "x"})).unwrap();
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_node::client::ClientHandle;
+use cocoon_node::metrics::{Page, trace};
 use cocoon_node::proxy::ProxyHandle;
 use cocoon_node::wallet::WalletHandle;
 use cocoon_node::worker::WorkerHandle;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::base::Base;
+use super::node_file::NodeFile;
 use crate::cli::NodeArgs;
 use crate::error::{CliError, Result};
 use crate::signals::Signals;
@@ -49,6 +51,24 @@ impl Node {
         }
     }
 
+    /// Metrics.
+    pub async fn page(&self) -> Page {
+        match self {
+            Node::Client(n) => n.page().await,
+            Node::Proxy(n) => n.page().await,
+            Node::Worker(n) => n.page().await,
+        }
+    }
+
+    /// Requests that ended since the last call; the first call begins to collect.
+    pub async fn spans(&self) -> trace::Taken {
+        match self {
+            Node::Client(n) => n.spans().await,
+            Node::Proxy(n) => n.spans().await,
+            Node::Worker(n) => n.spans().await,
+        }
+    }
+
     /// Figures for status pages.
     pub async fn stats(&self) -> Value {
         match self {
@@ -65,8 +85,10 @@ pub struct Started {
     pub node: Node,
     /// Its wallet, if there is a chain.
     pub wallet: Option<WalletHandle>,
-    /// Its status page, if it has one of its own.
-    pub pages: Option<JoinHandle<()>>,
+    /// Its pages and what else runs beside it.
+    pub pages: Vec<JoinHandle<()>>,
+    /// Where its pages are, if anywhere.
+    pub url: Option<String>,
     /// What to tell when ready; `role`, `pid` and `data_dir` are added.
     pub ready: Value,
     /// The same for people.
@@ -91,6 +113,15 @@ pub async fn run(
     };
     let layout = started.base.data.layout().clone();
     let role = started.base.role;
+    let file = NodeFile {
+        role: role.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        url: started.url.clone(),
+        chain: started.base.source.text(),
+        root: started.base.shared.root.to_string(),
+    };
+    file.write(&layout)?;
     if args.json {
         let ready = &mut started.ready;
         ready["role"] = role.into();
@@ -106,6 +137,7 @@ pub async fn run(
         () = signals.next() => None,
         never = reload(&started.base, reloads) => match never {},
     };
+    NodeFile::remove(&layout);
     if !args.quiet {
         eprintln!("stopping: finishing what runs (Ctrl-C again stops at once)");
     }
@@ -154,8 +186,8 @@ async fn stop(started: &Started) {
             DRAIN.as_secs()
         );
     }
-    if let Some(pages) = &started.pages {
-        pages.abort();
+    for page in &started.pages {
+        page.abort();
     }
     if let Some(wallet) = &started.wallet {
         let _ = tokio::time::timeout(CLOSE, wallet.close()).await;

@@ -1,33 +1,34 @@
-//! Status pages of nodes that have no HTTP of their own: `/stats`, `/jsonstats`, and for a node that is a program of
-//! its own the operator's changes under `/request/` (protocol.md 8.1 and 8.5).
+//! The operator's pages of a node: `/stats`, `/jsonstats`, `/metrics`, `/perf`, and changes under `/request/`
+//! (protocol.md 8.1 and 8.5).
 //!
 //! Unlike the reference's they are on loopback, changes are made by POST only, and each needs the operator's token
 //! in a header: a page that some browser has open cannot make them.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use cocoon_node::worker::WorkerHandle;
-use serde::Deserialize;
+use cocoon_node::api_error::ApiError;
+use cocoon_node::metrics::page::CONTENT_TYPE;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
+use super::actions;
+use super::observer::Observer;
+use super::process;
+
 /// Carries the operator's token; `Authorization: Bearer` does too.
 pub const TOKEN_HEADER: &str = "x-cocoon-token";
-
-/// Gives a node's figures.
-pub type Stats = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
 
 /// What the operator may do.
 pub struct Operator {
@@ -35,29 +36,31 @@ pub struct Operator {
     pub token: Zeroizing<String>,
     /// Whether looking needs the token too, as the reference has it with `http_access_hash`.
     pub guard_reading: bool,
-    /// The worker, whose price and openness can be changed.
-    pub worker: Option<Arc<WorkerHandle>>,
 }
 
 #[derive(Clone)]
 struct Page {
-    role: &'static str,
-    stats: Stats,
+    observer: Arc<Observer>,
     operator: Option<Arc<Operator>>,
 }
 
 /// Serves the pages of a role until the task is aborted; without an operator nothing can be changed.
 pub fn serve(
     listener: TcpListener,
-    role: &'static str,
-    stats: Stats,
+    observer: Arc<Observer>,
     operator: Option<Operator>,
 ) -> JoinHandle<()> {
-    let router = router(Page {
-        role,
-        stats,
-        operator: operator.map(Arc::new),
-    });
+    let role = observer.role();
+    let page = page(observer, operator);
+    let router = pages(&page)
+        .merge(
+            Router::new()
+                .route("/", get(index))
+                .route("/health", get(health))
+                .fallback(not_found)
+                .with_state(page.clone()),
+        )
+        .layer(middleware::from_fn_with_state(page, guard));
     tokio::spawn(async move {
         if let Err(e) = axum::serve(cocoon_node::common::no_delay(listener), router).await {
             tracing::error!("the {role}'s status page ended: {e}");
@@ -65,22 +68,31 @@ pub fn serve(
     })
 }
 
-fn router(page: Page) -> Router {
+/// The same beside a client's endpoint, which has a `/` and a `/health` of its own.
+pub fn beside(observer: Arc<Observer>, operator: Option<Operator>) -> Router {
+    let page = page(observer, operator);
+    pages(&page).layer(middleware::from_fn_with_state(page, guard))
+}
+
+fn page(observer: Arc<Observer>, operator: Option<Operator>) -> Page {
+    Page {
+        observer,
+        operator: operator.map(Arc::new),
+    }
+}
+
+fn pages(page: &Page) -> Router {
     let mut router = Router::new()
-        .route("/", get(index))
-        .route("/health", get(health))
         .route("/stats", get(stats))
-        .route("/jsonstats", get(jsonstats));
-    if page.operator.as_ref().is_some_and(|o| o.worker.is_some()) {
-        router = router
-            .route("/request/enable", post(enable))
-            .route("/request/disable", post(disable))
-            .route("/request/change_coefficient", post(change_coefficient));
+        .route("/jsonstats", get(jsonstats))
+        .route("/metrics", get(metrics))
+        .route("/perf", get(perf));
+    if page.operator.is_some() {
+        router = router.route("/request/{action}", post(request));
     }
     router
         .method_not_allowed_fallback(only_post)
-        .layer(middleware::from_fn_with_state(page.clone(), guard))
-        .with_state(page)
+        .with_state(page.clone())
 }
 
 /// Changes need the token; looking does where the operator wants it so.
@@ -91,11 +103,13 @@ async fn guard(State(page): State<Page>, request: Request, next: Next) -> Respon
         .as_ref()
         .filter(|o| changes || (o.guard_reading && request.uri().path() != "/health"));
     match guarded {
-        Some(operator) if !authorized(request.headers(), &operator.token) => (
-            StatusCode::UNAUTHORIZED,
-            format!("this needs the operator's token in the header {TOKEN_HEADER}; a query parameter is not enough\n"),
+        Some(operator) if !authorized(request.headers(), &operator.token) => ApiError::new(
+            401,
+            "invalid_request_error",
+            "token_required",
+            format!("this needs the operator's token in the header {TOKEN_HEADER}; a query parameter is not enough"),
         )
-            .into_response(),
+        .into_response(),
         _ => next.run(request).await,
     }
 }
@@ -112,127 +126,127 @@ fn authorized(headers: &HeaderMap, token: &str) -> bool {
         .is_some_and(|given| hash(given) == hash(token))
 }
 
-async fn only_post() -> Response {
-    (
-        StatusCode::METHOD_NOT_ALLOWED,
-        "changes are made by POST, everything else is read by GET\n",
+async fn only_post() -> ApiError {
+    ApiError::new(
+        405,
+        "invalid_request_error",
+        "method_not_allowed",
+        "changes are made by POST, everything else is read by GET",
     )
-        .into_response()
+}
+
+async fn not_found(State(page): State<Page>) -> ApiError {
+    ApiError::new(
+        404,
+        "invalid_request_error",
+        "unknown_url",
+        format!(
+            "no such path at a {}; GET / lists what there is",
+            page.observer.role()
+        ),
+    )
 }
 
 async fn index(State(page): State<Page>) -> String {
-    let changes = match &page.operator {
-        Some(o) if o.worker.is_some() => format!(
-            "\nPOST with the header {TOKEN_HEADER}:\n/request/enable, /request/disable  take requests or not\n/request/change_coefficient?coefficient=1.5  price factor\n"
-        ),
-        _ => String::new(),
-    };
-    format!(
-        "cocoon {}\n\n/health     is it running\n/stats      figures for people\n/jsonstats  figures\n{changes}",
-        page.role
-    )
+    let role = page.observer.role();
+    let mut out = format!(
+        "cocoon {role}\n\n/health     is it running\n/stats      figures for people\n/jsonstats  figures\n/metrics    figures for Prometheus\n/perf       the process and its scheduler\n"
+    );
+    if page.operator.is_some() {
+        let _ = writeln!(
+            out,
+            "\nPOST with the header {TOKEN_HEADER}:\n{}",
+            listed(role)
+        );
+    }
+    out
+}
+
+/// The actions of a role, one a line.
+fn listed(role: &str) -> String {
+    let mut out = String::new();
+    for action in actions::of_role(role) {
+        let parameter = action
+            .parameter
+            .map(|(name, example)| format!("?{name}={example}"))
+            .unwrap_or_default();
+        let _ = writeln!(out, "/request/{}{parameter}  {}", action.name, action.help);
+    }
+    out
 }
 
 async fn health(State(page): State<Page>) -> Json<Value> {
     // The page lives in the process of the node: a halted node takes the process down.
-    Json(json!({"status": "ok", "role": page.role, "version": env!("CARGO_PKG_VERSION")}))
+    Json(
+        json!({"status": "ok", "role": page.observer.role(), "version": env!("CARGO_PKG_VERSION")}),
+    )
 }
 
-async fn jsonstats(State(page): State<Page>) -> Json<Value> {
-    Json((page.stats)().await)
+async fn jsonstats(State(page): State<Page>) -> Response {
+    let text = serde_json::to_string_pretty(&page.observer.stats().await).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response()
+}
+
+async fn metrics(State(page): State<Page>) -> Response {
+    let text = page.observer.metrics().await;
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+}
+
+async fn perf(State(page): State<Page>) -> String {
+    process::perf(page.observer.role())
 }
 
 async fn stats(State(page): State<Page>) -> Response {
-    let text = serde_json::to_string_pretty(&(page.stats)().await).unwrap_or_default();
-    // Names of models and addresses are text of peers.
-    let safe = text
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;");
+    let text = serde_json::to_string_pretty(&page.observer.stats().await).unwrap_or_default();
+    let role = page.observer.role();
+    let mut actions = String::new();
+    if page.operator.is_some() {
+        actions = format!(
+            "<h2>Actions</h2><p>POST with the header {TOKEN_HEADER}</p><pre>{}</pre>",
+            safe(&listed(role))
+        );
+    }
     let html = format!(
-        "<!doctype html><meta charset=\"utf-8\"><title>cocoon {role}</title><h1>cocoon {role}</h1><pre>{safe}</pre>\n",
-        role = page.role
+        "<!doctype html><meta charset=\"utf-8\"><title>cocoon {role}</title><h1>cocoon {role}</h1>\
+         <p><a href=\"/jsonstats\">/jsonstats</a> <a href=\"/metrics\">/metrics</a> <a href=\"/perf\">/perf</a></p>\
+         {actions}<h2>Figures</h2><pre>{}</pre>\n",
+        safe(&text)
     );
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response()
 }
 
-async fn enable(State(page): State<Page>) -> Response {
-    set_enabled(&page, true).await
+/// Names of models and addresses are text of peers.
+fn safe(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
-async fn disable(State(page): State<Page>) -> Response {
-    set_enabled(&page, false).await
-}
-
-async fn set_enabled(page: &Page, enabled: bool) -> Response {
-    let Some(worker) = page.operator.as_ref().and_then(|o| o.worker.as_ref()) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    worker.set_enabled(enabled).await;
-    Json(json!({"enabled": enabled})).into_response()
-}
-
-#[derive(Deserialize)]
-struct Coefficient {
-    coefficient: String,
-}
-
-async fn change_coefficient(
+async fn request(
     State(page): State<Page>,
-    query: Result<Query<Coefficient>, QueryRejection>,
-) -> Response {
-    let Some(worker) = page.operator.as_ref().and_then(|o| o.worker.as_ref()) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    match query.ok().and_then(|Query(q)| thousandths(&q.coefficient)) {
-        Some(thousandths) => {
-            worker.set_coefficient(thousandths).await;
-            Json(json!({"coefficient": thousandths})).into_response()
-        }
-        None => (
-            StatusCode::BAD_REQUEST,
-            "expected coefficient=FACTOR, a decimal number from 0 to 999999.999 with at most three places\n",
+    Path(action): Path<String>,
+    query: Result<Query<HashMap<String, String>>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Query(query) =
+        query.map_err(|_| ApiError::invalid("invalid_query", "the query cannot be read"))?;
+    let node = page.observer.node().ok_or_else(|| {
+        ApiError::new(
+            503,
+            "server_error",
+            "not_ready",
+            "the node is still starting",
         )
-            .into_response(),
-    }
-}
-
-/// A factor such as `1.25` in thousandths, without rounding.
-fn thousandths(text: &str) -> Option<u32> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(part) || part.len() > 3 {
-        return None;
-    }
-    let whole: u32 = whole.parse().ok()?;
-    let part: u32 = format!("{part:0<3}").parse().ok()?;
-    let value = whole.checked_mul(1000)?.checked_add(part)?;
-    (value <= cocoon_ledger::units::MAX_COEFFICIENT).then_some(value)
+    })?;
+    tracing::info!(
+        "the operator asks for {:?}",
+        action.chars().take(40).collect::<String>()
+    );
+    actions::act(node, &action, &query).await.map(Json)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn factors_are_exact() {
-        for (text, value) in [
-            ("1", Some(1000)),
-            ("1.5", Some(1500)),
-            ("0.001", Some(1)),
-            ("999999.999", Some(999_999_999)),
-            ("1000000", None),
-            ("1.2345", None),
-            ("-1", None),
-            ("", None),
-            ("1e3", None),
-            ("NaN", None),
-            (".5", None),
-            ("4294968", None),
-        ] {
-            assert_eq!(thousandths(text), value, "{text}");
-        }
-    }
 
     #[test]
     fn the_token_stands_in_a_header() {

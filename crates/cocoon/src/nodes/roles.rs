@@ -19,6 +19,7 @@ use super::config::{self, WorkerFile};
 use super::deploy::Deployment;
 use super::keyring::{TOKEN_FILE, api_keys};
 use super::life::{self, Node, Started};
+use super::observer::{Facts, Observer};
 use super::pages::{self, Operator};
 use super::start::{self, ClientSetup, ProxySetup, WorkerSetup, direct_door};
 use crate::cli::{ClientArgs, Global, ProxyArgs, WorkerArgs};
@@ -52,6 +53,8 @@ pub async fn client(args: &ClientArgs, global: &Global) -> Result<ExitCode> {
         let open = !base.http_listen.is_loopback() && keys.is_empty();
         let (port, http) = base.http()?.ok_or_else(|| CliError::new("no endpoint"))?;
         let way = base.way(args.router.as_deref(), conf.router.as_deref())?;
+        let observer = observer(&base, None);
+        let (operator, token) = operator(&base)?;
         let setup = ClientSetup {
             secret: base
                 .keyring
@@ -64,20 +67,17 @@ pub async fn client(args: &ClientArgs, global: &Global) -> Result<ExitCode> {
             http,
             api_keys: keys,
             accept_exit_risk: args.accept_exit_risk,
+            pages: Some(pages::beside(observer.clone(), Some(operator))),
         };
-        let handle = start::start_client(base.common(), setup).await?;
+        let node = Node::Client(Arc::new(start::start_client(base.common(), setup).await?));
+        observer.attach(node.clone());
         if open {
             tracing::warn!(
                 "the endpoint listens on {} and asks nobody for a key: whoever reaches it spends this client's deposit (--api-keys-file)",
                 base.http_listen
             );
         }
-        // Whoever listens everywhere is reached here too.
-        let host = match base.http_listen {
-            ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST,
-            ip => ip,
-        };
-        let url = format!("http://{host}:{port}");
+        let url = url_of(base.http_listen, port);
         let wallet = base.settlement.wallet().to_text(false, base.shared.testnet);
         let mut screen = heading(&base);
         let _ = writeln!(
@@ -85,10 +85,15 @@ pub async fn client(args: &ClientArgs, global: &Global) -> Result<ExitCode> {
             "  Endpoint   {url}/v1   (OpenAI-compatible; ready when {url}/health says so)"
         );
         let _ = writeln!(screen, "  Wallet     {wallet}");
+        let _ = writeln!(
+            screen,
+            "  Status     {url}/stats   (changes need the token: {token})"
+        );
         Ok(Started {
-            node: Node::Client(Arc::new(handle)),
+            node,
             wallet: base.wallet.clone(),
-            pages: None,
+            pages: export(&base, &observer),
+            url: Some(url.clone()),
             ready: json!({"http_port": port, "url": url, "openai_base_url": format!("{url}/v1"), "wallet": wallet}),
             screen,
             base,
@@ -179,11 +184,14 @@ pub async fn proxy(args: &ProxyArgs, global: &Global) -> Result<ExitCode> {
         let _ = writeln!(screen, "  Contract   {contract}");
         let _ = writeln!(screen, "  Wallet     {wallet}");
         let node = Node::Proxy(handle);
-        let pages = serve_pages(&base, http, node.clone(), &mut screen)?;
+        let observer = observer(&base, conf.image_hash);
+        observer.attach(node.clone());
+        let (pages, url) = serve_pages(&base, http, &observer, &mut screen)?;
         Ok(Started {
             node,
             wallet: base.wallet.clone(),
             pages,
+            url,
             ready: json!({
                 "http_port": base.shared.http_port, "workers_rpc_port": conf.workers_port,
                 "client_rpc_port": conf.clients_port, "contract": contract, "public_key": public_key, "wallet": wallet,
@@ -271,11 +279,14 @@ pub async fn worker(args: &WorkerArgs, global: &Global) -> Result<ExitCode> {
             f64::from(coefficient) / 1000.0
         );
         let node = Node::Worker(handle);
-        let pages = serve_pages(&base, http, node.clone(), &mut screen)?;
+        let observer = observer(&base, conf.image_hash);
+        observer.attach(node.clone());
+        let (pages, url) = serve_pages(&base, http, &observer, &mut screen)?;
         Ok(Started {
             node,
             wallet: base.wallet.clone(),
             pages,
+            url,
             ready: json!({
                 "http_port": base.shared.http_port, "model": model.name, "model_full_name": model.full_name,
                 "coefficient": coefficient, "owner": owner,
@@ -367,77 +378,91 @@ fn heading(base: &Base) -> String {
     out
 }
 
-/// Serves the status pages of a node that has no HTTP of its own.
-fn serve_pages(
-    base: &Base,
-    http: Option<(u16, tokio::net::TcpListener)>,
-    node: Node,
-    screen: &mut String,
-) -> Result<Option<tokio::task::JoinHandle<()>>> {
-    let Some((port, listener)) = http else {
-        return Ok(None);
-    };
+/// What the observer of a node is told of it.
+fn observer(base: &Base, image_hash: Option<[u8; 32]>) -> Arc<Observer> {
     // The reference's names (protocol.md 8.5).
     let text =
         |address: cocoon_ton::Address, bounceable| address.to_text(bounceable, base.shared.testnet);
-    let facts = json!({
+    let wallet_address = text(base.settlement.wallet(), false);
+    let check = match base.role {
+        "proxy" => "check_worker_hashes",
+        _ => "check_proxy_hash",
+    };
+    let mut local = json!({
         "root_address": text(base.shared.root, true),
         "owner_address": text(base.shared.owner, false),
-        "wallet_address": text(base.settlement.wallet(), false),
+        "wallet_address": wallet_address,
         "check_hashes": base.shared.check_hashes,
         "is_test": base.shared.is_test,
+        "chain": base.source.text(),
+        "attestation": base.shared.attestation,
     });
+    local[check] = json!(base.shared.check_hashes);
+    let facts = Facts {
+        role: base.role,
+        local,
+        wallet_address,
+        // Every node with fake evidence shows the same image.
+        image_hash: image_hash.or_else(|| base.shared.is_test.then(start::fake_image_hash)),
+    };
+    Observer::new(
+        facts,
+        &base.settlement,
+        base.wallet.clone(),
+        &base.data.layout().nodes(),
+    )
+}
+
+/// Who may change things, and where the token stands.
+fn operator(base: &Base) -> Result<(Operator, String)> {
     let configured = base.shared.http_token.is_some();
     let operator = Operator {
         token: base.keyring.token(base.shared.http_token.clone())?,
         // Beyond this machine figures are nobody's business.
         guard_reading: configured || !base.http_listen.is_loopback(),
-        worker: match &node {
-            Node::Worker(worker) => Some(worker.clone()),
-            _ => None,
-        },
     };
-    let token = if configured {
+    let place = if configured {
         "http_access_hash".to_owned()
     } else {
-        base.data
-            .layout()
-            .keys()
-            .join(TOKEN_FILE)
-            .display()
-            .to_string()
+        let path = base.data.layout().keys().join(TOKEN_FILE);
+        path.display().to_string()
     };
+    Ok((operator, place))
+}
+
+/// Serves the pages of a node that has no HTTP of its own; returns their URL.
+fn serve_pages(
+    base: &Base,
+    http: Option<(u16, tokio::net::TcpListener)>,
+    observer: &Arc<Observer>,
+    screen: &mut String,
+) -> Result<(Vec<tokio::task::JoinHandle<()>>, Option<String>)> {
+    let mut tasks = export(base, observer);
+    let Some((port, listener)) = http else {
+        return Ok((tasks, None));
+    };
+    let (operator, token) = operator(base)?;
+    let url = url_of(base.http_listen, port);
     let _ = writeln!(
         screen,
-        "  Status     http://{}:{port}/stats   (changes need the token: {token})",
-        base.http_listen
+        "  Status     {url}/stats   (changes need the token: {token})"
     );
-    let facts = Arc::new(facts);
-    let wallet = base.wallet.clone();
-    let stats: pages::Stats = Arc::new(move || {
-        let (node, facts, wallet) = (node.clone(), facts.clone(), wallet.clone());
-        Box::pin(async move {
-            let mut stats = node.stats().await;
-            stats["localconfig"] = (*facts).clone();
-            if let Some(wallet) = wallet {
-                let status = wallet.status();
-                stats["status"]["wallet_balance"] = status.balance.to_string().into();
-                stats["wallet"] = json!({
-                    "address": facts["wallet_address"],
-                    "balance": status.balance.to_string(),
-                    "seqno": status.seqno,
-                    "pending_transactions_cnt": status.queued,
-                    "active_transactions_cnt": status.in_flight,
-                    "condition": status.condition.to_string(),
-                });
-            }
-            stats
-        })
-    });
-    Ok(Some(pages::serve(
-        listener,
-        base.role,
-        stats,
-        Some(operator),
-    )))
+    tasks.push(pages::serve(listener, observer.clone(), Some(operator)));
+    Ok((tasks, Some(url)))
+}
+
+/// Delivers spans, if there is a collector.
+fn export(base: &Base, observer: &Arc<Observer>) -> Vec<tokio::task::JoinHandle<()>> {
+    let exporter = base.collector.as_ref().map(|c| c.export(observer.clone()));
+    exporter.into_iter().collect()
+}
+
+/// Whoever listens everywhere is reached here too.
+fn url_of(ip: Ipv4Addr, port: u16) -> String {
+    let host = if ip.is_unspecified() {
+        Ipv4Addr::LOCALHOST
+    } else {
+        ip
+    };
+    format!("http://{host}:{port}")
 }

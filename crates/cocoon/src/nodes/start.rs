@@ -101,6 +101,8 @@ pub struct ClientSetup {
     pub api_keys: Vec<String>,
     /// Deposit also where the worst way out loses more than fees.
     pub accept_exit_risk: bool,
+    /// The operator's pages beside the endpoint.
+    pub pages: Option<axum::Router>,
 }
 
 /// The image hash of every fake_tdx node: all measurements are zero.
@@ -312,6 +314,7 @@ pub async fn start_client(common: Common, setup: ClientSetup) -> Result<ClientHa
         timing: common.timing,
         claims: common.claims,
         api_keys: setup.api_keys,
+        pages: setup.pages,
     };
     client::start(options)
         .await

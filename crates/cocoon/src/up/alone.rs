@@ -36,7 +36,11 @@ pub async fn run(args: &ChainArgs, global: &Global) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut data = DataDir::open(Layout::locate(global.data_dir.as_deref())?)?;
     let layout = data.layout().clone();
-    logging::init(global.log.as_deref(), Some(&layout.logs()))?;
+    logging::init(
+        global.log.as_deref(),
+        Some(&layout.logs()),
+        global.log_format,
+    )?;
     // What killed processes left behind speaks of nobody.
     for file in [layout.network_file(), layout.chain_file()] {
         let _ = std::fs::remove_file(file);

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use cocoon_devnet::{Devnet, DevnetConfig, DevnetError, GenesisAccount};
+use cocoon_node::metrics::Page;
+use cocoon_node::metrics::page::CONTENT_TYPE;
 use cocoon_node::root::RootView;
 use cocoon_ton::Chain;
 use cocoon_ton::abi::StateInit;
@@ -86,10 +88,62 @@ fn chain_error(error: DevnetError) -> CliError {
 pub fn serve_chain(devnet: &Devnet, listener: TcpListener) -> JoinHandle<()> {
     let devnet = devnet.clone();
     tokio::spawn(async move {
-        if let Err(e) = devnet.serve_http(listener).await {
+        let pages = metrics(&devnet);
+        let router = devnet.router().merge(pages);
+        if let Err(e) = axum::serve(cocoon_node::common::no_delay(listener), router).await {
             tracing::error!("the chain's HTTP interface ended: {e}");
         }
     })
+}
+
+/// `/metrics` of the chain.
+fn metrics(devnet: &Devnet) -> axum::Router {
+    let devnet = devnet.clone();
+    let read = move || {
+        let devnet = devnet.clone();
+        async move {
+            let head = devnet.head();
+            let mut page = Page::new("chain");
+            crate::nodes::expose_process(&mut page);
+            page.gauge(
+                "cocoon_chain_block",
+                "Number of the newest block.",
+                &[],
+                head.seqno,
+            );
+            let lag = crate::nodes::unix_now() as f64 - f64::from(head.utime);
+            page.gauge(
+                "cocoon_chain_lag_seconds",
+                "Seconds that the newest block is behind this machine's clock.",
+                &[],
+                lag,
+            );
+            let supply = head.supply;
+            for (place, coins) in [
+                ("accounts", supply.accounts),
+                ("messages", supply.in_queues),
+                ("burned", supply.burned_fees),
+            ] {
+                page.gauge(
+                    "cocoon_chain_coins_nanotons",
+                    "Where all nanoTON of the chain are.",
+                    &[("place", place)],
+                    coins,
+                );
+            }
+            page.gauge(
+                "cocoon_chain_coins_conserved",
+                "1 if they are as many as at genesis.",
+                &[],
+                supply.is_conserved(),
+            );
+            (
+                [(axum::http::header::CONTENT_TYPE, CONTENT_TYPE)],
+                page.text(),
+            )
+        }
+    };
+    axum::Router::new().route("/metrics", axum::routing::get(read))
 }
 
 /// fake_tdx proves nothing, so it is refused wherever real money or a real network is at stake.

@@ -21,6 +21,7 @@ use super::trust::Trust;
 use crate::engine::Model;
 use crate::error::Result;
 use crate::keys::Keys;
+use crate::nodes::observer::{Facts, Observer};
 use crate::nodes::start::{
     self, ClientSetup, Common, Proof, ProxySetup, WorkerSetup, direct, direct_door,
 };
@@ -50,6 +51,45 @@ pub fn wallet(chain: &Arc<dyn Chain>, key: &SigningKey, init: &StateInit) -> Wal
 }
 
 impl Local<'_> {
+    /// What operators see of proxy, worker and client, in this order.
+    pub fn observers(
+        &self,
+        owners: [Address; 3],
+        wallets: &[WalletHandle; 3],
+        dir: &Path,
+    ) -> [Arc<Observer>; 3] {
+        let of = |at: usize, role: &'static str, check: &str| {
+            let wallet = wallets[at].clone();
+            let wallet_address = wallet.address().to_text(false, true);
+            let mut local = serde_json::json!({
+                "root_address": self.root.to_text(true, true),
+                "owner_address": owners[at].to_text(false, true),
+                "wallet_address": wallet_address,
+                "check_hashes": true,
+                "is_test": true,
+                "attestation": self.trust.policy.type_name(),
+            });
+            local[check] = true.into();
+            let facts = Facts {
+                role,
+                local,
+                wallet_address,
+                image_hash: match role {
+                    "proxy" => Some(self.trust.proxy.image_hash),
+                    "worker" => Some(self.trust.worker.image_hash),
+                    _ => None,
+                },
+            };
+            let settlement = self.common(wallet.clone()).settlement;
+            Observer::new(facts, &settlement, Some(wallet), dir)
+        };
+        [
+            of(0, "proxy", "check_worker_hashes"),
+            of(1, "worker", "check_proxy_hash"),
+            of(2, "client", "check_proxy_hash"),
+        ]
+    }
+
     fn common(&self, wallet: WalletHandle) -> Common {
         Common {
             settlement: Settlement::OnChain {
@@ -114,7 +154,12 @@ impl Local<'_> {
     }
 
     /// Starts the client; its endpoint answers at once, requests work as soon as the proxy is ready.
-    pub async fn client(&self, wallet: WalletHandle, http: TcpListener) -> Result<ClientHandle> {
+    pub async fn client(
+        &self,
+        wallet: WalletHandle,
+        http: TcpListener,
+        pages: axum::Router,
+    ) -> Result<ClientHandle> {
         let setup = ClientSetup {
             secret: self.keys.client_secret.to_vec(),
             store_key: self.keys.client_store.clone(),
@@ -123,6 +168,7 @@ impl Local<'_> {
             http,
             api_keys: Vec::new(),
             accept_exit_risk: self.settings.accept_exit_risk,
+            pages: Some(pages),
         };
         start::start_client(self.common(wallet), setup).await
     }

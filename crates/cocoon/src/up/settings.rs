@@ -9,6 +9,7 @@ use crate::cli::{Settle, UpArgs};
 use crate::engine::Engine;
 use crate::error::{CliError, Result};
 use crate::model;
+use crate::nodes::otlp::Collector;
 
 /// NanoTON that a client of a new local network pays for a token.
 pub const DEFAULT_PRICE: u64 = 10_000;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub proxy_stake: Option<u128>,
     /// Deposit also where the worst way out loses more than fees.
     pub accept_exit_risk: bool,
+    /// Where spans go, if anywhere.
+    pub collector: Option<Collector>,
 }
 
 impl Settings {
@@ -141,6 +144,7 @@ impl Settings {
             settle: args.settle.unwrap_or_default(),
             proxy_stake: args.proxy_stake.as_deref().map(proxy_stake).transpose()?,
             accept_exit_risk: args.accept_exit_risk,
+            collector: args.otlp.as_deref().map(Collector::parse).transpose()?,
         })
     }
 }

@@ -26,7 +26,8 @@ use crate::error::{CliError, Result};
 use crate::http::Http;
 use crate::network::{ChainInfo, ClientInfo, Network, Prices, ProxyInfo, WorkerInfo};
 use crate::nodes::deploy::default_stake;
-use crate::nodes::pages::{self, Stats};
+use crate::nodes::life::Node;
+use crate::nodes::pages;
 
 /// Everything that is not done by then will not be done.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
@@ -145,21 +146,25 @@ pub async fn start(
     let proxy = Arc::new(proxy);
     progress.step("starting the worker and the client");
     let worker = local.worker(founding.worker_owner, for_worker, &model);
-    let client = local.client(for_client, ports.client.listener);
+    let owners = [
+        founding.proxy_owner,
+        founding.worker_owner,
+        founding.client_owner,
+    ];
+    let observers = local.observers(owners, &wallets, &layout.nodes());
+    let beside = pages::beside(observers[2].clone(), None);
+    let client = local.client(for_client, ports.client.listener, beside);
     let (worker, client) = tokio::try_join!(worker, client)?;
     let (worker, client) = (Arc::new(worker), Arc::new(client));
-    pages.push(pages::serve(
-        ports.proxy.listener,
-        "proxy",
-        stats_of(&proxy, |p| async move { p.stats().await }),
-        None,
-    ));
-    pages.push(pages::serve(
-        ports.worker.listener,
-        "worker",
-        stats_of(&worker, |w| async move { w.stats().await }),
-        None,
-    ));
+    observers[0].attach(Node::Proxy(proxy.clone()));
+    observers[1].attach(Node::Worker(worker.clone()));
+    observers[2].attach(Node::Client(client.clone()));
+    if let Some(collector) = &settings.collector {
+        pages.extend(observers.iter().map(|o| collector.export(o.clone())));
+    }
+    let [of_proxy, of_worker, _] = observers;
+    pages.push(pages::serve(ports.proxy.listener, of_proxy, None));
+    pages.push(pages::serve(ports.worker.listener, of_worker, None));
 
     let pid = std::process::id();
     let url = |port: u16| format!("http://127.0.0.1:{port}");
@@ -257,16 +262,6 @@ fn absolute(path: &Path) -> String {
         .unwrap_or_else(|_| path.to_owned())
         .display()
         .to_string()
-}
-
-fn stats_of<T, F, Fut>(node: &Arc<T>, read: F) -> Stats
-where
-    T: Send + Sync + 'static,
-    F: Fn(Arc<T>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = serde_json::Value> + Send + 'static,
-{
-    let node = node.clone();
-    Arc::new(move || Box::pin(read(node.clone())))
 }
 
 /// Waits until the client is ready and the endpoint lists the model.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cocoon_ledger::health::Health;
 use cocoon_ledger::{AdjustedTokens, Claims};
 use cocoon_ton::amount::NANO_PER_TON;
 use cocoon_ton::{Address, Cell};
@@ -95,6 +96,8 @@ pub(super) struct ProxyRecord {
     pub register: Option<u64>,
     pub params_version: u32,
     pub outdated_since_ms: Option<u64>,
+    /// How it served, since this process began.
+    pub health: Health,
 }
 
 /// A record on disk.
@@ -194,6 +197,7 @@ impl ClientCore {
             register: None,
             params_version: stored.params_version,
             outdated_since_ms: None,
+            health: Health::new(),
         })
     }
 
@@ -209,6 +213,8 @@ impl ClientCore {
             ClientEvent::Link(event) => self.on_link(event),
             ClientEvent::Tick => {
                 self.expire_requests();
+                self.probe_silent();
+                self.leave_outdated();
                 self.review();
                 self.ask_statuses();
             }
@@ -267,8 +273,13 @@ impl ClientCore {
                     record.outdated_since_ms.get_or_insert(self.now);
                 }
             }
+            // Not all at once, and not all clients at once: each link has its own moment within the window (11 #38).
+            let window = self.cfg.settings.roll_window_ms.max(1);
             for link in self.links.keys().copied().collect::<Vec<_>>() {
-                self.close(link, "the root contract has new parameters");
+                let leave_ms = self.now + self.draw_u64() % window;
+                if let Some(l) = self.links.get_mut(&link) {
+                    l.leave_ms.get_or_insert(leave_ms);
+                }
             }
         }
         self.expel_unlisted();

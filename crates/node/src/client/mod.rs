@@ -7,6 +7,7 @@ mod exit;
 mod links;
 mod onchain;
 mod operate;
+mod provider;
 pub mod request;
 mod requests;
 mod sse;

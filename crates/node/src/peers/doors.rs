@@ -137,7 +137,7 @@ impl DoorError {
 /// A stream on which the protocol may run.
 pub enum Trusted {
     /// RA-TLS of this process, with who judges the peer again.
-    Tls(Box<TlsStream<TcpStream>>, Judge),
+    Tls(Box<TlsStream<TcpStream>>, Box<Judge>),
     /// Plain, from a router of this machine.
     Plain(TcpStream),
 }
@@ -172,7 +172,7 @@ impl Door {
                     accept_with_claims(stream, &identity.get(), policy, *pow_difficulty, claims)
                         .await?;
                 let judge = Judge::new(&peer, policy);
-                Ok((Trusted::Tls(Box::new(tls), judge), of_tls(peer)))
+                Ok((Trusted::Tls(Box::new(tls), Box::new(judge)), of_tls(peer)))
             }
             Door::Router { allow_fake, user } => {
                 if let Some(user) = user {
@@ -215,7 +215,7 @@ impl Way {
                 let (tls, peer) =
                     connect_with_claims(stream, &identity.get(), policy, *max_pow, claims).await?;
                 let judge = Judge::new(&peer, policy);
-                Ok((Trusted::Tls(Box::new(tls), judge), of_tls(peer)))
+                Ok((Trusted::Tls(Box::new(tls), Box::new(judge)), of_tls(peer)))
             }
             Way::Router {
                 router,

@@ -15,6 +15,9 @@ use super::accounts::{
     Books, ClientAccount, ClientRecord, Holdings, MetaRecord, WorkerAccount, WorkerRecord,
 };
 use super::links::LinkState;
+use super::near::Near;
+use super::place::Past;
+use super::queue::Queue;
 use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
 use crate::footprint::Footprint;
@@ -65,6 +68,14 @@ pub struct ProxyCore {
     pub(super) books: Books,
     pub(super) links: BTreeMap<LinkId, LinkState>,
     pub(super) requests: BTreeMap<[u8; 32], Running>,
+    /// Bytes of running requests that may be sent again.
+    pub(super) kept_bytes: usize,
+    /// Requests that wait for a busy worker.
+    pub(super) queue: Queue,
+    /// Who holds which beginning of a prompt.
+    pub(super) near: Near,
+    /// Records of workers that are not connected.
+    pub(super) past: Past,
     pub(super) models_seen: BTreeSet<String>,
     pub(super) phase: Phase,
     /// The contract was closed or the root moved on: no new work (651).
@@ -180,6 +191,10 @@ impl ProxyCore {
             },
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
+            kept_bytes: 0,
+            queue: Queue::default(),
+            near: Near::default(),
+            past: Past::default(),
             models_seen: BTreeSet::new(),
             phase: Phase::Starting,
             disabled: None,
@@ -201,6 +216,7 @@ impl ProxyCore {
             next_ticket: 1,
             draws: 0,
         };
+        core.near = Near::new(core.draw());
         core.maybe_save();
         Ok(core)
     }
@@ -215,9 +231,9 @@ impl ProxyCore {
         self.cursor_lt
     }
 
-    /// Requests running now.
+    /// Requests running or waiting now.
     pub fn running(&self) -> usize {
-        self.requests.len()
+        self.requests.len() + self.queue.len()
     }
 
     /// The books, for statistics and checks.
@@ -229,7 +245,7 @@ impl ProxyCore {
     pub fn footprint(&self) -> Footprint {
         Footprint {
             links: self.links.len(),
-            requests: self.requests.len(),
+            requests: self.running(),
             questions: 0,
             waiting: self.held.len(),
             accounts: self.books.clients.len() + self.books.workers.len(),
@@ -253,6 +269,7 @@ impl ProxyCore {
         self.now = self.now.max(now_ms);
         if self.phase != Phase::Stopped {
             self.dispatch(event);
+            self.pump();
             self.maybe_save();
         }
         std::mem::take(&mut self.fx)
@@ -280,6 +297,10 @@ impl ProxyCore {
                 }
             }
         }
+        if self.phase == Phase::Draining {
+            // What waits has cost nothing yet and may go elsewhere.
+            self.refuse_queue("proxy is stopping");
+        }
         if self.phase == Phase::Draining
             && self.requests.is_empty()
             && self.saving.is_none()
@@ -303,6 +324,8 @@ impl ProxyCore {
     }
 
     fn on_tick(&mut self) {
+        self.queue.changed = true;
+        self.expire_queue();
         self.expire_requests();
         self.expire_handshakes();
         if self.phase == Phase::Open {

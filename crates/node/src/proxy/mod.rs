@@ -6,10 +6,15 @@ mod clients;
 mod core;
 mod driver;
 mod links;
+mod near;
 mod onchain;
 mod operate;
+mod place;
+mod queue;
 mod requests;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod types;
 mod workers;
 

@@ -143,6 +143,7 @@ pub fn stats(core: &ProxyCore) -> Value {
                 "enabled": w.enabled,
                 "listed": core.worker_allowed(w),
                 "protocol_version": w.version,
+                "market": super::place::measured(w, core.now),
             })),
             _ => None,
         })
@@ -184,6 +185,7 @@ pub fn stats(core: &ProxyCore) -> Value {
         "workers": workers,
         "worker_connections": connections,
         "flow": {"tokens": total_earned(core), "nanotons_per_token": margin.to_string()},
+        "queue": core.queue.stats(),
     })
 }
 

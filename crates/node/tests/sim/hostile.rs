@@ -26,7 +26,7 @@ impl Sim {
     pub fn overhear(&mut self, wire: &Wire) {
         if self.loot.addresses.is_empty() {
             let mut known: Vec<String> = Vec::new();
-            for (address, _) in &self.contracts {
+            for address in self.contracts.keys() {
                 known.push(address.to_text(false, true));
                 known.push(address.to_text(true, false));
             }
