@@ -148,6 +148,7 @@ mod tests {
             data_dir: None,
             config: None,
             log: None,
+            log_format: Default::default(),
         };
         let args = merged(
             UpArgs {

@@ -2,6 +2,9 @@
 
 use serde_json::json;
 
+/// When a full queue is worth another try, where nothing better is known.
+const RETRY_AFTER_S: u32 = 2;
+
 /// An error as an HTTP caller sees it: status, machine-readable code, and a sentence that helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -15,6 +18,8 @@ pub struct ApiError {
     pub param: Option<String>,
     /// For people. Never contains prompts, answers or keys.
     pub message: String,
+    /// Seconds after which another try makes sense, for the header `Retry-After`.
+    pub retry_after_s: Option<u32>,
 }
 
 impl ApiError {
@@ -31,7 +36,14 @@ impl ApiError {
             code: code.to_owned(),
             param: None,
             message: message.into(),
+            retry_after_s: None,
         }
+    }
+
+    /// Says when another try makes sense.
+    pub fn with_retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     /// Names the member of the request at fault.
@@ -75,6 +87,18 @@ impl ApiError {
                 ApiError::new(404, "invalid_request_error", "model_not_found", format!("no worker offers this model: {text}; GET /v1/models lists what there is"))
                     .with_param("model")
             }
+            _ if has("too many requests of this client") => {
+                ApiError::new(429, "rate_limit_error", "too_many_requests", format!("{text}; wait for some of them, or ask fewer at once"))
+                    .with_retry_after(RETRY_AFTER_S)
+            }
+            _ if has("the queue is full") => {
+                ApiError::new(503, "server_error", "overloaded", format!("every worker is busy and {text}; try again shortly"))
+                    .with_retry_after(RETRY_AFTER_S)
+            }
+            _ if has("no allowed workers") => {
+                ApiError::new(503, "server_error", "no_allowed_workers", format!("\"provider\" leaves no worker: {text}; GET /v1/models shows who serves"))
+                    .with_param("provider")
+            }
             _ if has("no workers for model") || has("no ready workers") => {
                 ApiError::new(503, "server_error", "no_workers", format!("the model is known but no worker is free: {text}; try again shortly"))
             }
@@ -115,6 +139,19 @@ mod tests {
             (651, "no workers for model m", 503, "no_workers"),
             (651, "no ready workers for modelm", 503, "no_workers"),
             (652, "timeout in proxy", 504, "timeout"),
+            (651, "the queue is full: 9 requests wait", 503, "overloaded"),
+            (
+                651,
+                "too many requests of this client: 9 run or wait",
+                429,
+                "too_many_requests",
+            ),
+            (
+                651,
+                "no allowed workers for model m",
+                503,
+                "no_allowed_workers",
+            ),
             (
                 621,
                 "worker: invalid http request: unknown option 'x' in request",

@@ -27,8 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use self::doors::Trusted;
-pub use self::doors::{Door, DoorError, Way};
+pub use self::doors::{Door, DoorError, Trusted, Way};
 pub use self::identity::{ATTESTED_AGE, IdentityCell};
 pub use self::judge::{Judge, REJUDGE_EVERY};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};
@@ -43,9 +42,10 @@ pub const LIMITS: GateLimits = GateLimits {
     connections_per_address: 1_024,
     setups_per_address: 64,
 };
-/// First and last pause between attempts (protocol.md appendix A).
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// A connection that lived this long was a success: the next attempt starts without a pause.
+/// First and last pause between attempts (protocol.md appendix A), each with half of itself as jitter either way, so that
+/// the peers of a proxy that comes back do not come back at the same moment.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// A connection that lived this long was a success: the next attempt comes after the first pause.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 /// Pause after an accept error, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -201,6 +201,12 @@ impl Peers {
                 }
             }
         }
+    }
+
+    /// Bytes that wait to be sent on a link; none where it is gone.
+    pub fn waiting(&self, link: LinkId) -> usize {
+        let handle = self.with(|l| l.get(&link).map(|(_, handle)| handle.clone()));
+        handle.map_or(0, |h| h.outbound())
     }
 
     /// Closes every link.

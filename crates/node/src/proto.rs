@@ -11,7 +11,10 @@ use cocoon_ledger::TokensUsed;
 use cocoon_tl::Flags;
 use cocoon_wire::msg::{common, proxy};
 
-pub use carried::{check_http_request, debug_text, error_response, reason, stamp_response};
+pub use carried::{
+    REFUSED_HEADER, StampedHead, check_http_request, debug_text, error_response, reason,
+    stamp_response,
+};
 pub use client_leg::*;
 pub use worker_leg::*;
 

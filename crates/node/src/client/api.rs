@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::driver::{ApiCommand, ApiQueue, CallGuard};
+use super::provider::{self, OWN_HEADERS};
 use super::request::{self, MAX_BODY, ParsedRequest};
 use super::sse::UsageFilter;
 use super::types::{HttpOut, NewRequest};
@@ -68,12 +69,17 @@ pub(super) fn router(queue: ApiQueue, keys: Vec<String>, pages: Option<Router>) 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (
+        let mut response = (
             status,
             [(header::CONTENT_TYPE, "application/json")],
             self.body(),
         )
-            .into_response()
+            .into_response();
+        if let Some(seconds) = self.retry_after_s {
+            let value = HeaderValue::from(seconds);
+            response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        response
     }
 }
 
@@ -204,7 +210,8 @@ async fn inference(
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let parsed = read(uri.path(), body).inspect_err(|_| api.queue.refused(Outcome::Invalid))?;
+    let parsed =
+        read(uri.path(), &headers, body).inspect_err(|_| api.queue.refused(Outcome::Invalid))?;
     let id: [u8; 32] = rand::random();
     let (out, answers) = mpsc::unbounded_channel();
     let new = NewRequest {
@@ -215,6 +222,7 @@ async fn inference(
         max_tokens: parsed.max_tokens,
         timeout_ms: (parsed.timeout_s * 1000.0) as u64,
         enable_debug: parsed.enable_debug,
+        wishes: parsed.provider.wishes.clone(),
     };
     let guard = CallGuard::new(api.queue.clone(), id);
     api.queue
@@ -226,13 +234,21 @@ async fn inference(
 /// The request in a caller's body.
 fn read(
     path: &str,
+    headers: &HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<ParsedRequest, ApiError> {
     let body = body.map_err(|e| match e.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(413, "invalid_request_error", "request_too_large", format!("the body is larger than {MAX_BODY} bytes, the most that fits into one message of the network")),
         _ => ApiError::invalid("bad_body", "the body could not be read"),
     })?;
-    request::parse(path, &body)
+    let mut parsed = request::parse(path, &body)?;
+    let price_limit = provider::take_headers(&mut parsed.provider, headers)?;
+    if let Some(limit) = price_limit
+        && !parsed.price_limit_given
+    {
+        parsed.max_coefficient = limit;
+    }
+    Ok(parsed)
 }
 
 /// The request as it travels: callers' credentials stay here, and a Host is always there (3.9).
@@ -247,7 +263,7 @@ fn carried(
         value: "cocoon".to_owned(),
     }];
     for (name, value) in headers {
-        if LOCAL_HEADERS.contains(&name.as_str()) {
+        if LOCAL_HEADERS.contains(&name.as_str()) || name.as_str().starts_with(OWN_HEADERS) {
             continue;
         }
         if let Ok(value) = value.to_str() {

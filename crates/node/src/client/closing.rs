@@ -17,6 +17,8 @@ use crate::link::LinkId;
 pub(super) const NO_LINK: LinkId = LinkId(u64::MAX);
 /// Record of what belongs to no proxy.
 pub(super) const META: &str = "meta";
+/// Links are left after as many windows: founding a contract takes some blocks.
+const FOUNDING_WINDOWS: u64 = 2;
 /// Between tries for requests that wait.
 const UNPARK_MS: u64 = 500;
 /// Coins attached to the message that fetches a closed contract's own coins.
@@ -78,7 +80,7 @@ impl ClientCore {
         self.turned_away_ms = Some(self.now);
         if let Some(l) = self.links.get_mut(&link) {
             l.ready = false;
-            l.leave_at_ms = Some(self.now);
+            l.leave_ms = Some(self.now);
         }
         self.ask_root();
         self.park(id);
@@ -105,12 +107,23 @@ impl ClientCore {
         self.next_unpark_ms = self.now + UNPARK_MS;
         let waiting: Vec<[u8; 32]> = self.parked.keys().copied().collect();
         for id in waiting {
-            let Some(link) = self.best_link(None).filter(|l| self.has_deposit(*l)) else {
+            let Some(wishes) = self.requests.get(&id).map(|r| r.request.wishes.clone()) else {
+                self.parked.remove(&id);
+                continue;
+            };
+            let link = self.best_link(&wishes, &[]);
+            let Some(link) = link.filter(|l| self.has_deposit(*l)) else {
                 return;
             };
             self.parked.remove(&id);
             self.send_request(id, link);
         }
+    }
+
+    /// Whether a request may still wait.
+    pub(super) fn has_patience(&self, id: [u8; 32]) -> bool {
+        let run = self.requests.get(&id);
+        run.is_some_and(|r| r.patience_until.is_none_or(|t| self.now < t))
     }
 
     /// Whether our contract behind a link has something to pay with.
@@ -130,40 +143,27 @@ impl ClientCore {
         }
     }
 
-    /// Gives links to outdated contracts a time to end at, each another (11 #38).
+    /// Gives links to outdated contracts a time to end at, each another (11 #38). Proxies need some time to found their
+    /// new contracts, and serve meanwhile.
     pub(super) fn leave_outdated_links(&mut self) {
-        let grace = self.cfg.settings.outdated_grace_ms.max(1);
+        let window = self.cfg.settings.roll_window_ms.max(1);
         let outdated: Vec<LinkId> = self
             .links
             .iter()
-            .filter(|(_, l)| {
-                l.leave_at_ms.is_none()
-                    && l.proxy
-                        .and_then(|sc| self.proxies.get(&sc))
-                        .is_some_and(|p| p.outdated_since_ms.is_some())
-            })
+            .filter(|(_, l)| l.leave_ms.is_none())
             .map(|(id, _)| *id)
             .collect();
         for link in outdated {
-            let at = self.now + grace + self.draw_u64() % grace;
+            let at = self.now + window * FOUNDING_WINDOWS + self.draw_u64() % window;
             if let Some(l) = self.links.get_mut(&link) {
-                l.leave_at_ms = Some(at);
+                l.leave_ms = Some(at);
             }
         }
     }
 
-    /// Ends idle links whose time has come, and waiting requests whose patience has.
+    /// Ends waiting requests whose patience is over, and tries the others again.
     pub(super) fn review_links(&mut self) {
         let now = self.now;
-        let due: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, l)| l.running == 0 && l.leave_at_ms.is_some_and(|t| now >= t))
-            .map(|(id, _)| *id)
-            .collect();
-        for link in due {
-            self.close(link, "the contract with this proxy is outdated");
-        }
         let given_up: Vec<[u8; 32]> = self
             .parked
             .iter()
@@ -194,7 +194,7 @@ impl ClientCore {
             let now = self.now;
             for l in self.links.values_mut() {
                 l.ready = false;
-                l.leave_at_ms = Some(now);
+                l.leave_ms = Some(now);
             }
         }
         self.review();

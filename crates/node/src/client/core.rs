@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cocoon_ledger::health::Health;
 use cocoon_ledger::{AdjustedTokens, Claims};
 use cocoon_ton::amount::NANO_PER_TON;
 use cocoon_ton::{Address, Cell};
@@ -100,6 +101,8 @@ pub(super) struct ProxyRecord {
     pub outdated_since_ms: Option<u64>,
     /// The closed contract was asked for its own coins; asked once in a process.
     pub swept: bool,
+    /// How it served, since this process began.
+    pub health: Health,
 }
 
 /// A record on disk.
@@ -222,6 +225,7 @@ impl ClientCore {
             outdated_since_ms: (stored.params_version < self.root.params.params_version)
                 .then_some(self.now),
             swept: false,
+            health: Health::new(),
         })
     }
 
@@ -237,6 +241,8 @@ impl ClientCore {
             ClientEvent::Link(event) => self.on_link(event),
             ClientEvent::Tick => {
                 self.expire_requests();
+                self.probe_silent();
+                self.leave_outdated();
                 self.review_links();
                 self.review();
                 self.ask_statuses();

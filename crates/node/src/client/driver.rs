@@ -36,6 +36,8 @@ use crate::wallet::Outgoing;
 
 /// Body bytes that may wait for a slow caller; beyond, the request is cancelled instead of growing.
 const MAX_WAITING: usize = 8 << 20;
+/// What a waiting piece costs beside its bytes: a peer that sends single bytes must not get around the limit.
+const PIECE_COST: usize = 128;
 /// A judgement takes a few reads of the chain and a fraction of a second of computing.
 const JUDGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shortest secret that is accepted.
@@ -425,7 +427,7 @@ impl Driver {
             }
             ApiCommand::Taken(id, bytes) => {
                 if let Some(c) = self.callers.get(&id) {
-                    c.waiting.fetch_sub(bytes, Ordering::Relaxed);
+                    c.waiting.fetch_sub(bytes + PIECE_COST, Ordering::Relaxed);
                 }
                 None
             }
@@ -483,7 +485,7 @@ impl Driver {
                         continue;
                     };
                     let size = if let HttpOut::Body(b) = &out {
-                        b.len()
+                        b.len() + PIECE_COST
                     } else {
                         0
                     };

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use cocoon_ledger::health::Health;
 use cocoon_ledger::{AdjustedTokens, Claims};
 use cocoon_tl::{Flags, from_boxed, to_boxed};
 use cocoon_ton::Address;
 use cocoon_ton::abi::SignedOp;
 use cocoon_wire::msg::client as msg;
 use cocoon_wire::msg::common::VersionRange;
+use cocoon_wire::msg::market;
 use cocoon_wire::msg::proxy::Params;
 
 use super::core::{ClientCore, Contract, ProxyRecord};
@@ -45,8 +47,10 @@ pub(super) struct Link {
     pub questions: BTreeMap<u64, Question>,
     pub next_status_ms: u64,
     pub running: u32,
-    /// Its contract is outdated: closed from this time on, as soon as nothing runs.
-    pub leave_at_ms: Option<u64>,
+    /// When it is renewed, after the root's parameters changed.
+    pub leave_ms: Option<u64>,
+    /// A request got no answer, and a question is out to see whether the proxy is alive.
+    pub probed: bool,
 }
 
 impl Link {
@@ -107,7 +111,7 @@ impl ClientCore {
     }
 
     pub(super) fn on_down(&mut self, link: LinkId) {
-        if self.links.remove(&link).is_some() {
+        if let Some(gone) = self.links.remove(&link) {
             let lost: Vec<u64> = self
                 .lists
                 .iter()
@@ -119,7 +123,7 @@ impl ClientCore {
                     self.fx.push(ClientEffect::Models(caller, Err(no_proxy())));
                 }
             }
-            self.link_lost(link);
+            self.link_lost(link, gone.proxy);
         }
     }
 
@@ -144,13 +148,18 @@ impl ClientCore {
             (_, Err(e)) => Err(e.to_string()),
             (Question::Connect, Ok(data)) => self.on_connected(link, &data),
             (Question::Authorize, Ok(data)) => self.on_authorized(link, &data),
-            (Question::Status, Ok(data)) => match from_boxed::<msg::PaymentStatus>(&data) {
-                Ok(s) => {
-                    self.on_claims(link, s.signed_payment.boc(), s.db_tokens, s.max_tokens);
-                    Ok(())
+            (Question::Status, Ok(data)) => {
+                if let Some(l) = self.links.get_mut(&link) {
+                    l.probed = false;
                 }
-                Err(e) => Err(format!("unreadable payment status: {e}")),
-            },
+                match from_boxed::<msg::PaymentStatus>(&data) {
+                    Ok(s) => {
+                        self.on_claims(link, s.signed_payment.boc(), s.db_tokens, s.max_tokens);
+                        Ok(())
+                    }
+                    Err(e) => Err(format!("unreadable payment status: {e}")),
+                }
+            }
         };
         if let Err(reason) = outcome {
             self.close(link, format!("{question:?} failed: {reason}"));
@@ -206,6 +215,7 @@ impl ClientCore {
                 params_version: self.root.params.params_version,
                 outdated_since_ms: None,
                 swept: false,
+                health: Health::new(),
             };
             self.proxies.insert(sc, record);
             self.touch(sc);
@@ -317,6 +327,13 @@ impl ClientCore {
         self.now + base * 2 / 3 + self.draw_u64() % (base * 2 / 3)
     }
 
+    pub(super) fn ask_status(&mut self, link: LinkId, timeout_ms: u64) {
+        let ticket = self.ask(link, to_boxed(&msg::UpdatePaymentStatus {}), timeout_ms);
+        if let Some(l) = self.links.get_mut(&link) {
+            l.questions.insert(ticket, Question::Status);
+        }
+    }
+
     pub(super) fn ask_statuses(&mut self) {
         let due: Vec<LinkId> = self
             .links
@@ -325,10 +342,9 @@ impl ClientCore {
             .map(|(id, _)| *id)
             .collect();
         for link in due {
-            let ticket = self.ask(link, to_boxed(&msg::UpdatePaymentStatus {}), STATUS_MS);
+            self.ask_status(link, STATUS_MS);
             let next = self.next_status();
             if let Some(l) = self.links.get_mut(&link) {
-                l.questions.insert(ticket, Question::Status);
                 l.next_status_ms = next;
             }
         }
@@ -406,6 +422,8 @@ impl ClientCore {
         };
         let data = if version == 0 {
             to_boxed(&msg::GetWorkerTypes {})
+        } else if version >= 3 {
+            to_boxed(&market::GetWorkerTypesV3 {})
         } else {
             to_boxed(&msg::GetWorkerTypesV2 {})
         };
@@ -450,7 +468,8 @@ fn new_link(peer: &PeerInfo) -> Link {
         questions: BTreeMap::new(),
         next_status_ms: u64::MAX,
         running: 0,
-        leave_at_ms: None,
+        leave_ms: None,
+        probed: false,
     }
 }
 
@@ -475,11 +494,36 @@ fn read_list(version: i32, data: &[u8]) -> Result<Vec<ModelOffer>, cocoon_tl::Tl
             })
             .collect());
     }
+    let positive = |n: i32| n.max(0).unsigned_abs();
+    if version >= 3 {
+        let list: market::WorkerTypesV3 = from_boxed(data)?;
+        let offer = |w: market::WorkerInstanceV3| WorkerOffer {
+            coefficient: positive(w.coefficient),
+            running_requests: positive(w.active_requests),
+            max_running_requests: positive(w.max_active_requests),
+            owner: Some(w.owner_address),
+            first_byte_ms: w.first_byte_ms.map(positive),
+            tokens_per_second: w
+                .token_us
+                .filter(|us| *us > 0)
+                .map(|us| (1e7 / f64::from(us)).round() / 10.0),
+            error_rate: Some(f64::from(w.failed_permille) / 1000.0),
+        };
+        let model = |t: market::WorkerTypeV3| ModelOffer {
+            id: t.name,
+            workers: t.workers.into_iter().map(offer).collect(),
+        };
+        return Ok(list.types.into_iter().map(model).collect());
+    }
     let list: msg::WorkerTypesV2 = from_boxed(data)?;
     let offer = |w: msg::WorkerInstanceV2| WorkerOffer {
-        coefficient: w.coefficient.max(0).unsigned_abs(),
-        running_requests: w.active_requests.max(0).unsigned_abs(),
-        max_running_requests: w.max_active_requests.max(0).unsigned_abs(),
+        coefficient: positive(w.coefficient),
+        running_requests: positive(w.active_requests),
+        max_running_requests: positive(w.max_active_requests),
+        owner: None,
+        first_byte_ms: None,
+        tokens_per_second: None,
+        error_rate: None,
     };
     Ok(list
         .types

@@ -8,6 +8,7 @@ mod exit;
 mod links;
 mod onchain;
 mod operate;
+mod provider;
 pub mod request;
 mod requests;
 mod sse;

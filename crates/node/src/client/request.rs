@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::provider::{self, Given};
 use crate::api_error::ApiError;
 
 /// Output budget in model tokens when the caller gives none (protocol.md 6.7).
@@ -30,6 +31,8 @@ pub struct ParsedRequest {
     pub body: Vec<u8>,
     /// Highest acceptable coefficient, thousandths.
     pub max_coefficient: u32,
+    /// The body named that limit.
+    pub price_limit_given: bool,
     /// Output budget over all choices, model tokens.
     pub max_tokens: u32,
     /// Seconds for the whole answer.
@@ -40,6 +43,8 @@ pub struct ParsedRequest {
     pub stream: bool,
     /// The caller asked for the usage event at the end of the stream.
     pub wants_usage: bool,
+    /// What the caller wants of the worker.
+    pub provider: Given,
 }
 
 /// Reads `body` as sent to `/v1/chat/completions` or `/v1/completions`.
@@ -112,8 +117,8 @@ pub fn parse(path: &str, body: &[u8]) -> Result<ParsedRequest, ApiError> {
     let max_tokens = per_choice
         .saturating_mul(n.max(best_of))
         .min(i32::MAX as u64) as u32;
-    let max_coefficient = take_uint(&map, "max_coefficient", MAX_COEFFICIENT)?
-        .map_or(DEFAULT_MAX_COEFFICIENT, |v| v as u32);
+    let price_limit = take_uint(&map, "max_coefficient", MAX_COEFFICIENT)?.map(|v| v as u32);
+    let provider = provider::take(&mut map)?;
     let timeout_s = match map.get("timeout") {
         None | Some(Value::Null) => DEFAULT_TIMEOUT_S,
         Some(v) => v
@@ -142,12 +147,14 @@ pub fn parse(path: &str, body: &[u8]) -> Result<ParsedRequest, ApiError> {
     Ok(ParsedRequest {
         model,
         body: sorted(Value::Object(map)).to_string().into_bytes(),
-        max_coefficient,
+        max_coefficient: price_limit.unwrap_or(DEFAULT_MAX_COEFFICIENT),
+        price_limit_given: price_limit.is_some(),
         max_tokens,
         timeout_s,
         enable_debug,
         stream,
         wants_usage,
+        provider,
     })
 }
 

@@ -11,6 +11,7 @@ use crate::link::{LinkEffect, LinkEvent};
 use crate::root::RootView;
 use crate::settlement::ChainMode;
 use crate::store::Change;
+use crate::wishes::Wishes;
 
 /// Who this client is.
 pub struct ClientConfig {
@@ -46,8 +47,8 @@ pub struct ClientSettings {
     pub deploy_value: u64,
     /// Payment status is asked for this often.
     pub status_interval_ms: u64,
-    /// Idle links to outdated contracts are closed after one to two times this.
-    pub outdated_grace_ms: u64,
+    /// After a change of the root's parameters links are renewed within this time, each at a moment of its own.
+    pub roll_window_ms: u64,
     /// How long a request waits for a link while proxies move to new contracts.
     pub park_ms: u64,
     /// Deposit also where the worst way out loses more than fees: where the proxy's stake does not cover the deposit.
@@ -63,7 +64,7 @@ impl Default for ClientSettings {
             register_value: TON,
             deploy_value: TON * 8 / 10,
             status_interval_ms: 15_000,
-            outdated_grace_ms: 60_000,
+            roll_window_ms: 10_000,
             park_ms: 30_000,
             accept_exit_risk: false,
         }
@@ -86,6 +87,8 @@ pub struct NewRequest {
     pub timeout_ms: u64,
     /// Debug data wanted.
     pub enable_debug: bool,
+    /// What is wanted of the worker.
+    pub wishes: Wishes,
 }
 
 /// Everything that can happen to a client.
@@ -139,7 +142,7 @@ pub enum ClientEvent {
 }
 
 /// One model on offer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelOffer {
     /// Base name.
     pub id: String,
@@ -148,7 +151,7 @@ pub struct ModelOffer {
 }
 
 /// One worker on offer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WorkerOffer {
     /// Price factor, thousandths.
     pub coefficient: u32,
@@ -156,6 +159,18 @@ pub struct WorkerOffer {
     pub running_requests: u32,
     /// Its limit at this proxy.
     pub max_running_requests: u32,
+    /// Its owner, where the proxy tells: the name for `provider.allow` and `provider.exclude`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Mean time to the first byte, where the proxy has measured it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_ms: Option<u32>,
+    /// Tokens a second of one answer, where the proxy has measured it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
+    /// Share of recent requests that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_rate: Option<f64>,
 }
 
 /// What a caller gets, in order: a head, pieces, an end; or a failure at any point.

@@ -10,22 +10,44 @@ pub fn check_http_request(data: &[u8]) -> Result<(), String> {
         .map_err(|e| e.to_string())
 }
 
+/// Header of answers that a proxy wrote itself: the code of protocol.md 1.8.
+pub const REFUSED_HEADER: &str = "X-Cocoon-Refused";
+
 /// A complete error response in the form the reference client survives (appendix A, proxy 5).
-pub fn error_response(status: u16, body: &[u8]) -> Vec<u8> {
+///
+/// [`REFUSED_HEADER`] tells our own clients that no worker answered, so that another proxy may be asked.
+pub fn error_response(status: u16, body: &[u8], code: i32, retry_after_s: Option<u32>) -> Vec<u8> {
     let header = |name: &str, value: &str| http::Header {
         name: name.to_owned(),
         value: value.to_owned(),
     };
+    let mut headers = vec![
+        header("Content-Type", "application/json"),
+        header("Transfer-Encoding", "chunked"),
+        header(REFUSED_HEADER, &code.to_string()),
+    ];
+    if let Some(seconds) = retry_after_s {
+        headers.push(header("Retry-After", &seconds.to_string()));
+    }
     to_boxed(&http::Response {
         http_version: "HTTP/1.1".to_owned(),
         status_code: i32::from(status),
         reason: reason(status).to_owned(),
-        headers: vec![
-            header("Content-Type", "application/json"),
-            header("Transfer-Encoding", "chunked"),
-        ],
+        headers,
         payload: body.to_vec(),
     })
+}
+
+/// A response head on its way.
+pub struct StampedHead {
+    /// Boxed `http.response`.
+    pub data: Vec<u8>,
+    /// Its status.
+    pub status: i32,
+    /// It is an event stream.
+    pub streams: bool,
+    /// A first piece of body comes with it.
+    pub has_body: bool,
 }
 
 /// Adds the two times of a hop to a response head (6.5).
@@ -33,7 +55,7 @@ pub fn stamp_response(
     data: &[u8],
     start: (&str, f64),
     end: (&str, f64),
-) -> Result<Vec<u8>, String> {
+) -> Result<StampedHead, String> {
     let mut r: http::Response = from_boxed(data).map_err(|e| e.to_string())?;
     if !(100..=999).contains(&r.status_code) {
         return Err(format!("status {} is not an HTTP status", r.status_code));
@@ -44,7 +66,16 @@ pub fn stamp_response(
             value: format!("{at:.6}"),
         });
     }
-    Ok(to_boxed(&r))
+    let streams = r
+        .headers
+        .iter()
+        .any(|h| h.name.eq_ignore_ascii_case("content-type") && h.value.contains("event-stream"));
+    Ok(StampedHead {
+        status: r.status_code,
+        streams,
+        has_body: !r.payload.is_empty(),
+        data: to_boxed(&r),
+    })
 }
 
 /// The statistics text of 6.6.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use cocoon_tl::{Flags, from_boxed, to_boxed};
-use cocoon_wire::msg::{client, proxy};
+use cocoon_wire::msg::{client, market, proxy};
+
+use crate::wishes::WireWishes;
 
 use super::{
     Answer, AnswerKind, FinalInfo, PaymentStatus, ProxyParams, plain_fin, signed, tokens_from_wire,
@@ -57,6 +59,8 @@ pub fn client_request_payment(rid: [u8; 32], s: &PaymentStatus, used: u64) -> Ve
 /// One connection of a worker, as the lists show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerInstance {
+    /// Owner, as text.
+    pub owner: String,
     /// Price factor, thousandths.
     pub coefficient: u32,
     /// Running requests.
@@ -65,6 +69,12 @@ pub struct WorkerInstance {
     pub max_active_requests: u32,
     /// Taking requests now.
     pub enabled: bool,
+    /// Share of recent requests that failed, thousandths.
+    pub failed_permille: u32,
+    /// Mean time to the first byte.
+    pub first_byte_ms: Option<u32>,
+    /// Mean time per token, microseconds.
+    pub token_us: Option<u32>,
 }
 
 /// Connections by base model name, cheapest first.
@@ -115,6 +125,31 @@ pub fn worker_types_v2(list: &WorkerTypes) -> Vec<u8> {
     to_boxed(&client::WorkerTypesV2 { types })
 }
 
+/// `client.workerTypesV3` of version 3: as [`worker_types_v2`], with owners and measures.
+pub fn worker_types_v3(list: &WorkerTypes) -> Vec<u8> {
+    let types = list
+        .iter()
+        .map(|(name, workers)| market::WorkerTypeV3 {
+            name: name.clone(),
+            workers: workers
+                .iter()
+                .filter(|w| w.enabled)
+                .map(|w| market::WorkerInstanceV3 {
+                    flags: Flags::NONE,
+                    owner_address: w.owner.clone(),
+                    coefficient: small(w.coefficient),
+                    active_requests: small(w.active_requests),
+                    max_active_requests: small(w.max_active_requests),
+                    failed_permille: small(w.failed_permille),
+                    first_byte_ms: w.first_byte_ms.map(small),
+                    token_us: w.token_us.map(small),
+                })
+                .collect(),
+        })
+        .collect();
+    to_boxed(&market::WorkerTypesV3 { types })
+}
+
 /// A request of a client, whatever its version.
 #[derive(Clone)]
 pub struct RunQuery {
@@ -134,6 +169,8 @@ pub struct RunQuery {
     pub min_config_version: i32,
     /// Debug data wanted.
     pub enable_debug: bool,
+    /// What is wanted of the worker; travels from version 3 on.
+    pub wishes: WireWishes,
 }
 
 /// A one-way message of a client.
@@ -156,6 +193,7 @@ pub fn parse_client_packet(data: &[u8]) -> Result<Option<ClientPacket>, String> 
             request_id: q.request_id,
             min_config_version: q.min_config_version,
             enable_debug: false,
+            wishes: no_wishes(),
         }))),
         Ok(client::ClientPacket::RunQueryEx(q)) => Ok(Some(ClientPacket::Run(RunQuery {
             model: q.model_name,
@@ -166,12 +204,35 @@ pub fn parse_client_packet(data: &[u8]) -> Result<Option<ClientPacket>, String> 
             request_id: q.request_id,
             min_config_version: q.min_config_version,
             enable_debug: q.enable_debug.unwrap_or(false),
+            wishes: no_wishes(),
+        }))),
+        Ok(client::ClientPacket::RunQueryRouted(q)) => Ok(Some(ClientPacket::Run(RunQuery {
+            model: q.model_name,
+            query: q.query,
+            max_coefficient: q.max_coefficient,
+            max_tokens: q.max_tokens,
+            timeout: q.timeout,
+            request_id: q.request_id,
+            min_config_version: q.min_config_version,
+            enable_debug: q.enable_debug.unwrap_or(false),
+            wishes: WireWishes {
+                sort: q.sort,
+                retries: q.retries,
+                allow: q.allow,
+                exclude: q.exclude,
+            },
         }))),
         Ok(client::ClientPacket::CancelQuery(q)) => Ok(Some(ClientPacket::Cancel(q.request_id))),
-        // Of a version that is not negotiated yet.
-        Ok(client::ClientPacket::RunQueryRouted(_)) => Ok(None),
         Err(cocoon_tl::TlError::UnknownConstructor { .. }) => Ok(None),
         Err(e) => Err(e.to_string()),
+    }
+}
+
+/// What earlier versions say about the worker.
+fn no_wishes() -> WireWishes {
+    WireWishes {
+        retries: -1,
+        ..WireWishes::default()
     }
 }
 
@@ -186,6 +247,23 @@ pub fn client_run_query(version: i32, q: RunQuery) -> Vec<u8> {
             timeout: q.timeout,
             request_id: q.request_id,
             min_config_version: q.min_config_version,
+        });
+    }
+    if version >= 3 && q.wishes != no_wishes() {
+        return to_boxed(&market::RunQueryRouted {
+            model_name: q.model,
+            query: q.query,
+            max_coefficient: q.max_coefficient,
+            max_tokens: q.max_tokens,
+            timeout: q.timeout,
+            request_id: q.request_id,
+            min_config_version: q.min_config_version,
+            flags: Flags::NONE,
+            enable_debug: Some(q.enable_debug),
+            sort: q.wishes.sort,
+            retries: q.wishes.retries,
+            allow: q.wishes.allow,
+            exclude: q.wishes.exclude,
         });
     }
     to_boxed(&client::RunQueryEx {

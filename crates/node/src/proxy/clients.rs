@@ -110,7 +110,19 @@ impl ProxyCore {
                 );
                 Ok(())
             }
-            (_, Ok(ClientQuery::GetWorkerTypes(_) | ClientQuery::GetWorkerTypesV2(_))) => {
+            (ClientPhase::Ok { .. }, Ok(ClientQuery::GetWorkerTypesV3(_))) => {
+                let list = self.worker_types();
+                self.reply(link, id, proto::worker_types_v3(&list));
+                Ok(())
+            }
+            (
+                _,
+                Ok(
+                    ClientQuery::GetWorkerTypes(_)
+                    | ClientQuery::GetWorkerTypesV2(_)
+                    | ClientQuery::GetWorkerTypesV3(_),
+                ),
+            ) => {
                 self.reply_error(
                     link,
                     id,
@@ -325,7 +337,12 @@ impl ProxyCore {
                 && w.leave_at_ms.is_none()
                 && let Some(list) = types.get_mut(&w.model)
             {
+                let ms = |v: Option<f64>, factor: f64| v.map(|v| (v * factor) as u32);
                 list.push(proto::WorkerInstance {
+                    owner: self.cfg_text(w.owner),
+                    failed_permille: (w.health.error_rate(self.now) * 1000.0) as u32,
+                    first_byte_ms: ms(w.health.first_byte_ms(), 1.0),
+                    token_us: ms(w.health.token_ms(), 1000.0),
                     coefficient: w.coefficient.thousandths(),
                     active_requests: w.running,
                     max_active_requests: w.limit,

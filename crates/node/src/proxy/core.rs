@@ -14,7 +14,10 @@ use sha2::{Digest, Sha256};
 use super::accounts::{Books, Holdings, MetaRecord};
 use super::links::LinkState;
 use super::moving::Founding;
+use super::near::Near;
 use super::old::{OLD, OldContract, params_text};
+use super::place::Past;
+use super::queue::Queue;
 use super::requests::Running;
 use super::types::{Port, ProxyConfig, ProxyEffect, ProxyEvent};
 use crate::footprint::Footprint;
@@ -75,6 +78,14 @@ pub struct ProxyCore {
     pub(super) chain_time: Option<u32>,
     pub(super) links: BTreeMap<LinkId, LinkState>,
     pub(super) requests: BTreeMap<[u8; 32], Running>,
+    /// Bytes of running requests that may be sent again.
+    pub(super) kept_bytes: usize,
+    /// Requests that wait for a busy worker.
+    pub(super) queue: Queue,
+    /// Who holds which beginning of a prompt.
+    pub(super) near: Near,
+    /// Records of workers that are not connected.
+    pub(super) past: Past,
     pub(super) models_seen: BTreeSet<String>,
     pub(super) phase: Phase,
     /// The contract was closed or the root moved on: no new work (651).
@@ -134,9 +145,9 @@ impl ProxyCore {
         self.cursor_lt
     }
 
-    /// Requests running now.
+    /// Requests running or waiting now.
     pub fn running(&self) -> usize {
-        self.requests.len()
+        self.requests.len() + self.queue.len()
     }
 
     /// The books, for statistics and checks.
@@ -148,7 +159,7 @@ impl ProxyCore {
     pub fn footprint(&self) -> Footprint {
         Footprint {
             links: self.links.len(),
-            requests: self.requests.len(),
+            requests: self.running(),
             questions: 0,
             waiting: self.held.len(),
             accounts: self.books.clients.len() + self.books.workers.len(),
@@ -172,6 +183,7 @@ impl ProxyCore {
         self.now = self.now.max(now_ms);
         if self.phase != Phase::Stopped {
             self.dispatch(event);
+            self.pump();
             self.maybe_save();
         }
         std::mem::take(&mut self.fx)
@@ -215,6 +227,10 @@ impl ProxyCore {
                 }
             }
         }
+        if self.phase == Phase::Draining {
+            // What waits has cost nothing yet and may go elsewhere.
+            self.refuse_queue("proxy is stopping");
+        }
         if self.phase == Phase::Draining
             && self.requests.is_empty()
             && self.saving.is_none()
@@ -238,6 +254,8 @@ impl ProxyCore {
     }
 
     fn on_tick(&mut self) {
+        self.queue.changed = true;
+        self.expire_queue();
         self.expire_requests();
         self.expire_handshakes();
         self.end_retired_links();

@@ -1,7 +1,7 @@
 //! Links of both kinds, how far their handshakes are, and what comes in on them (protocol.md 3.2 to 3.4, 4.1).
 
 use cocoon_ledger::Coefficient;
-use cocoon_ledger::stats::{AverageTime, Decaying};
+use cocoon_ledger::health::Health;
 use cocoon_ton::Address;
 use cocoon_wire::codes;
 use cocoon_wire::msg::common::VersionRange;
@@ -13,8 +13,6 @@ use crate::proto;
 
 /// Highest protocol version spoken here: 2 is the reference's, 3 adds cancellation between our own nodes.
 pub const MAX_VERSION: i32 = 3;
-/// A failure of a worker is half forgotten after a few minutes.
-const FAILURE_MEMORY_S: f64 = 600.0;
 
 /// A link and how far its handshake is.
 pub enum LinkState {
@@ -89,8 +87,7 @@ pub struct WorkerLink {
     pub(super) limit: u32,
     pub(super) enabled: bool,
     pub(super) running: u32,
-    pub(super) times: AverageTime,
-    pub(super) failures: Decaying,
+    pub(super) health: Health,
     pub(super) recent: Recent,
     pub(super) since_ms: u64,
 }
@@ -139,8 +136,7 @@ impl LinkState {
             limit: 0,
             enabled: false,
             running: 0,
-            times: AverageTime::new(),
-            failures: Decaying::new(FAILURE_MEMORY_S),
+            health: Health::new(),
             recent: Recent::default(),
             since_ms: now,
         }))
@@ -184,11 +180,15 @@ impl ProxyCore {
     }
 
     pub(super) fn on_down(&mut self, link: LinkId) {
-        if let Some(state) = self.links.remove(&link) {
-            self.fail_requests_of(link);
-            if let LinkState::Worker(w) = state {
-                self.forget_idle_worker(w.owner);
+        match self.links.remove(&link) {
+            Some(LinkState::Worker(w)) => {
+                let owner = w.owner;
+                self.remember(*w, link);
+                self.fail_requests_of(link);
+                self.forget_idle_worker(owner);
             }
+            Some(LinkState::Client(_)) => self.fail_requests_of(link),
+            None => {}
         }
     }
 

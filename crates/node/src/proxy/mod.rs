@@ -8,12 +8,17 @@ mod core;
 mod driver;
 mod links;
 mod moving;
+mod near;
 mod old;
 mod onchain;
 mod open;
 mod operate;
+mod place;
+mod queue;
 mod requests;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod types;
 mod workers;
 

@@ -328,9 +328,12 @@ impl ProxyCore {
             after_lt: self.cursor_lt,
         });
         let latest = self.now + self.cfg.settings.closing.drain_ms;
-        for run in self.requests.values_mut().filter(|r| r.contract == sc) {
-            run.deadline_ms = run.deadline_ms.min(latest);
+        for run in self.requests.values_mut() {
+            if run.job.contract == sc {
+                run.job.deadline_ms = run.job.deadline_ms.min(latest);
+            }
         }
+        self.refuse_queue("proxy is disabled: this contract takes no more requests, connect again");
         self.retire_links();
     }
 
@@ -367,7 +370,7 @@ impl ProxyCore {
         let busy = |link: LinkId, core: &Self| {
             core.requests
                 .values()
-                .any(|r| r.client_link == link || r.worker_link == link)
+                .any(|r| r.job.client_link == link || r.worker_link == link)
         };
         let due: Vec<LinkId> = self
             .links

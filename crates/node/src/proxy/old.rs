@@ -219,7 +219,10 @@ enum Step {
 impl ProxyCore {
     /// Requests that are booked at a contract when they end.
     pub(super) fn running_at(&self, sc: Address) -> usize {
-        self.requests.values().filter(|r| r.contract == sc).count()
+        self.requests
+            .values()
+            .filter(|r| r.job.contract == sc)
+            .count()
     }
 
     pub(super) fn stage(&self, sc: Address, old: &OldContract) -> Stage {

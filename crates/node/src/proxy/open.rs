@@ -10,7 +10,10 @@ use super::accounts::{
     Books, ClientAccount, ClientRecord, Holdings, MetaRecord, WorkerAccount, WorkerRecord,
 };
 use super::core::{BooksError, Phase, ProxyCore};
+use super::near::Near;
 use super::old::{OLD, OldContract, params_of};
+use super::place::Past;
+use super::queue::Queue;
 use super::types::{ProxyConfig, ProxyEffect};
 use crate::metrics::Meter;
 use crate::root::RootView;
@@ -157,6 +160,10 @@ impl ProxyCore {
             chain_time: None,
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
+            kept_bytes: 0,
+            queue: Queue::default(),
+            near: Near::default(),
+            past: Past::default(),
             models_seen: BTreeSet::new(),
             phase: Phase::Starting,
             disabled: closed_for.map(|_| "its contract was closed".to_owned()),
@@ -186,6 +193,7 @@ impl ProxyCore {
         if next != sc {
             core.move_to(root);
         }
+        core.near = Near::new(core.draw());
         core.maybe_save();
         Ok(core)
     }

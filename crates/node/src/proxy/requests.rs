@@ -1,36 +1,64 @@
-//! New requests: admission, the choice of a worker, forwarding (protocol.md 3.6, 5.1, 5.2).
+//! New requests: admission, reservation, forwarding (protocol.md 3.6, 5.2).
 
-use cocoon_ledger::choose::{Candidate, Choice, Policy, choose_worker};
 use cocoon_ledger::reserve::{self, ChainAccount, ClientBook, Demand};
 use cocoon_ledger::{AdjustedTokens, Coefficient, NanoTon, TokensUsed};
 use cocoon_ton::Address;
 use cocoon_wire::codes;
 
 use super::core::{Phase, ProxyCore};
-use super::links::{ClientPhase, LinkState, WorkerPhase};
+use super::links::{ClientPhase, LinkState};
+use super::near::Beginning;
+use super::place::Place;
 use crate::api_error::ApiError;
 use crate::link::LinkId;
 use crate::metrics::Outcome;
 use crate::proto::{self, Answer, AnswerKind, ClientPacket, FinalInfo, RunQuery};
+use crate::wishes::Wishes;
 
 /// Each hop leaves the next one a little less time, so that the inner error arrives before the outer alarm.
 const HOP_SHARE: f64 = 0.95;
 
+/// A request of a client, wherever it stands.
+pub(super) struct Job {
+    /// Proxy contract whose accounts it is booked on.
+    pub contract: Address,
+    pub client_link: LinkId,
+    pub client_version: i32,
+    pub client_rid: [u8; 32],
+    pub client: Address,
+    pub model: String,
+    pub max_coefficient: Coefficient,
+    pub wishes: Wishes,
+    /// Boxed `http.request`; empty once it cannot be sent again.
+    pub query: Vec<u8>,
+    pub debug: bool,
+    pub reserved: AdjustedTokens,
+    pub started_ms: u64,
+    pub deadline_ms: u64,
+    /// Workers that failed it.
+    pub tried: Vec<LinkId>,
+    pub retries_left: u32,
+    /// Workers that were full against expectation.
+    pub bounces: u32,
+    pub beginning: Option<Beginning>,
+}
+
 /// A request on its way.
 pub struct Running {
-    /// Proxy contract whose accounts it is booked on.
-    pub(super) contract: Address,
-    pub(super) client_link: LinkId,
-    pub(super) client_version: i32,
-    pub(super) client_rid: [u8; 32],
-    pub(super) client: Address,
+    pub(super) job: Job,
     pub(super) worker_link: LinkId,
     pub(super) worker: Address,
-    pub(super) reserved: AdjustedTokens,
-    pub(super) started_ms: u64,
-    pub(super) deadline_ms: u64,
+    pub(super) coefficient: Coefficient,
+    pub(super) sent_ms: u64,
+    /// When the first byte of the body came.
+    pub(super) first_ms: Option<u64>,
+    /// The answer is an event stream, so that the first byte says something.
+    pub(super) streams: bool,
+    /// The worker's engine answered that it failed.
+    pub(super) bad_status: bool,
     pub(super) head_sent: bool,
-    pub(super) debug: bool,
+    /// The worker's record has this request already.
+    pub(super) judged: bool,
     /// The caller left: nothing is sent to it any more, the books still close.
     pub(super) abandoned: bool,
 }
@@ -88,7 +116,8 @@ impl ProxyCore {
         if self
             .requests
             .values()
-            .any(|r| r.client_link == link && r.client_rid == q.request_id)
+            .any(|r| r.job.client_link == link && r.job.client_rid == q.request_id)
+            || self.is_waiting(link, q.request_id)
         {
             return Err((
                 codes::PROTOVIOLATION,
@@ -143,7 +172,10 @@ impl ProxyCore {
         if account.running >= self.cfg.settings.max_running_per_client {
             return Err((
                 codes::NOTREADY,
-                "too many running requests of this client".into(),
+                format!(
+                    "too many requests of this client: {} run or wait",
+                    account.running
+                ),
             ));
         }
         let to_reserve = demand.to_reserve(&self.root.multipliers());
@@ -162,131 +194,117 @@ impl ProxyCore {
                 format!("query is not an http.request: {e}"),
             )
         })?;
-        let (worker_link, coefficient) = self.pick_worker(&q.model, demand.max_coefficient)?;
-        self.forward(
-            link,
-            version,
-            owner,
-            q,
-            worker_link,
-            coefficient,
-            to_reserve,
-        );
+        let wishes = Wishes::from_wire(&q.wishes).map_err(|e| (codes::PROTOVIOLATION, e))?;
+        // At least a millisecond: cut to 0, a short timeout would be an invalid one to the worker.
+        let timeout_ms = ((q.timeout * 1000.0) as u64)
+            .min(self.cfg.settings.max_timeout_ms)
+            .max(1);
+        let job = Job {
+            contract: self.sc,
+            client_link: link,
+            client_version: version,
+            client_rid: q.request_id,
+            client: owner,
+            model: q.model,
+            max_coefficient: demand.max_coefficient,
+            retries_left: wishes.retries(),
+            wishes,
+            beginning: Beginning::of(&q.query),
+            query: q.query,
+            debug: q.enable_debug,
+            reserved: to_reserve,
+            started_ms: self.now,
+            deadline_ms: self.now + timeout_ms,
+            tried: Vec::new(),
+            bounces: 0,
+        };
+        let place = self.place(&job);
+        if let Place::Nowhere(code, text) = place {
+            return Err((code, text));
+        }
+        if let Some(a) = self.books.clients.get_mut(&owner) {
+            a.reserved = AdjustedTokens(a.reserved.0.saturating_add(to_reserve.0));
+            a.running += 1;
+        }
+        match place {
+            Place::Now(worker_link, coefficient) => self.forward(job, worker_link, coefficient),
+            _ => self.wait(job),
+        }
         Ok(())
     }
 
-    fn pick_worker(
-        &self,
-        model: &str,
-        max: Coefficient,
-    ) -> Result<(LinkId, Coefficient), (i32, String)> {
-        if !self.models_seen.contains(model) {
-            return Err((codes::PROTOVIOLATION, format!("unknown model {model}")));
-        }
-        let now_s = seconds(self.now);
-        let candidates: Vec<Candidate> = self
-            .links
-            .iter()
-            .filter_map(|(link, state)| match state {
-                LinkState::Worker(w)
-                    if w.phase == WorkerPhase::Ok
-                        && w.leave_at_ms.is_none()
-                        && w.model == model
-                        && self.worker_allowed(w) =>
-                {
-                    Some(Candidate {
-                        id: link.0,
-                        enabled: w.enabled,
-                        running: w.running,
-                        limit: w.limit,
-                        coefficient: w.coefficient,
-                        average_time_s: w.times.reference(now_s),
-                        recent_failures: w.failures.sum(now_s),
-                    })
-                }
-                _ => None,
-            })
-            .collect();
-        match choose_worker(&candidates, max, Policy::Cheapest) {
-            Choice::Worker(id) => {
-                let coefficient = candidates
-                    .iter()
-                    .find(|c| c.id == id)
-                    .map_or(Coefficient::ZERO, |c| c.coefficient);
-                Ok((LinkId(id), coefficient))
-            }
-            Choice::TooExpensive(c) => Err((
-                codes::NOTREADY,
-                format!("can run this query with coefficient={}", c.thousandths()),
-            )),
-            Choice::NoneReady if candidates.is_empty() => {
-                Err((codes::NOTREADY, format!("no workers for model {model}")))
-            }
-            Choice::NoneReady => Err((
-                codes::NOTREADY,
-                format!("no ready workers for model{model}"),
-            )),
+    /// Gives back what a request had set aside.
+    pub(super) fn release(&mut self, job: &Job) {
+        if let Some(a) = self.client_at(job.contract, job.client) {
+            a.reserved = a.reserved.saturating_sub(job.reserved);
+            a.running = a.running.saturating_sub(1);
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn forward(
-        &mut self,
-        link: LinkId,
-        version: i32,
-        owner: Address,
-        q: RunQuery,
-        worker_link: LinkId,
-        coefficient: Coefficient,
-        reserved: AdjustedTokens,
-    ) {
+    /// Sends an admitted request to a worker.
+    pub(super) fn forward(&mut self, mut job: Job, worker_link: LinkId, coefficient: Coefficient) {
         let rid = self.draw();
         let Some(LinkState::Worker(w)) = self.links.get_mut(&worker_link) else {
             return;
         };
         w.running += 1;
         let (worker, worker_version) = (w.owner, w.version);
-        if let Some(a) = self.books.clients.get_mut(&owner) {
-            a.reserved = AdjustedTokens(a.reserved.0.saturating_add(reserved.0));
-            a.running += 1;
-        }
-        // At least a millisecond: cut to 0, a short timeout would be an invalid one to the worker.
-        let timeout_ms = ((q.timeout * 1000.0) as u64)
-            .min(self.cfg.settings.max_timeout_ms)
-            .max(1);
-        let signed_payment = self.worker_payment(self.sc, worker);
+        let left_ms = job.deadline_ms.saturating_sub(self.now).max(1);
+        let signed_payment = self.worker_payment(job.contract, worker);
+        let bytes = job.query.len();
         self.meter
-            .begin(self.now, rid, q.request_id, Some(rid), q.query.len());
+            .begin(self.now, rid, job.client_rid, Some(rid), bytes);
+        let kept = self.kept_bytes + job.query.len();
+        let query = if job.retries_left > 0 && kept <= self.cfg.settings.max_kept_bytes {
+            self.kept_bytes = kept;
+            job.query.clone()
+        } else {
+            std::mem::take(&mut job.query)
+        };
         let data = proto::proxy_run_query(
             worker_version,
             proto::WorkerQuery {
-                query: q.query,
+                query,
                 signed_payment,
                 coefficient: i64::from(coefficient.thousandths()),
-                timeout: seconds(timeout_ms) * HOP_SHARE,
+                timeout: seconds(left_ms) * HOP_SHARE,
                 request_id: rid,
-                enable_debug: q.enable_debug,
+                enable_debug: job.debug,
             },
         );
         self.requests.insert(
             rid,
             Running {
-                contract: self.sc,
-                client_link: link,
-                client_version: version,
-                client_rid: q.request_id,
-                client: owner,
+                job,
                 worker_link,
                 worker,
-                reserved,
-                started_ms: self.now,
-                deadline_ms: self.now + timeout_ms,
+                coefficient,
+                sent_ms: self.now,
+                first_ms: None,
+                streams: false,
+                bad_status: false,
                 head_sent: false,
-                debug: q.enable_debug,
+                judged: false,
                 abandoned: false,
             },
         );
         self.send(worker_link, data);
+    }
+
+    /// Takes a request out of those that run.
+    pub(super) fn take_running(&mut self, rid: [u8; 32]) -> Option<Running> {
+        let run = self.requests.remove(&rid)?;
+        self.kept_bytes -= run.job.query.len();
+        self.queue.held_slot(self.now.saturating_sub(run.sent_ms));
+        Some(run)
+    }
+
+    /// The request cannot be sent again: something of an answer went out.
+    pub(super) fn forget_query(&mut self, rid: [u8; 32]) {
+        if let Some(run) = self.requests.get_mut(&rid) {
+            self.kept_bytes -= run.job.query.len();
+            run.job.query = Vec::new();
+        }
     }
 
     /// Reports a failure of the proxy itself. To clients of version 1 and above a failure before the head is a
@@ -299,8 +317,21 @@ impl ProxyCore {
         code: i32,
         text: &str,
     ) {
-        let data = self.failure(version, rid, false, code, text, TokensUsed::default());
+        let data = self.refusal(version, rid, code, text, None);
         self.send(link, data);
+    }
+
+    /// [`ProxyCore::reject`]'s message, with the time after which another try makes sense.
+    pub(super) fn refusal(
+        &self,
+        version: i32,
+        rid: [u8; 32],
+        code: i32,
+        text: &str,
+        retry_after_s: Option<u32>,
+    ) -> Vec<u8> {
+        let tokens = TokensUsed::default();
+        self.failure_with(version, rid, false, code, text, tokens, retry_after_s)
     }
 
     pub(super) fn failure(
@@ -312,6 +343,20 @@ impl ProxyCore {
         text: &str,
         tokens: TokensUsed,
     ) -> Vec<u8> {
+        self.failure_with(version, rid, head_sent, code, text, tokens, None)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn failure_with(
+        &self,
+        version: i32,
+        rid: [u8; 32],
+        head_sent: bool,
+        code: i32,
+        text: &str,
+        tokens: TokensUsed,
+        retry_after_s: Option<u32>,
+    ) -> Vec<u8> {
         let fin = FinalInfo {
             tokens,
             proxy_start: seconds(self.now),
@@ -320,7 +365,8 @@ impl ProxyCore {
         };
         let kind = if version >= 1 && !head_sent {
             let e = ApiError::from_network(code, text);
-            AnswerKind::Head(proto::error_response(e.status, &e.body()))
+            let after = retry_after_s.or(e.retry_after_s);
+            AnswerKind::Head(proto::error_response(e.status, &e.body(), code, after))
         } else {
             AnswerKind::Error {
                 code,

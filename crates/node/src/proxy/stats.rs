@@ -143,6 +143,7 @@ pub fn stats(core: &ProxyCore) -> Value {
                 "enabled": w.enabled,
                 "listed": core.worker_allowed(w),
                 "protocol_version": w.version,
+                "market": super::place::measured(w, core.now),
             })),
             _ => None,
         })
@@ -186,6 +187,7 @@ pub fn stats(core: &ProxyCore) -> Value {
         "workers": workers,
         "worker_connections": connections,
         "flow": {"tokens": total_earned(core), "nanotons_per_token": margin.to_string()},
+        "queue": core.queue.stats(),
     })
 }
 
@@ -216,6 +218,12 @@ pub(super) fn expose(core: &ProxyCore, page: &mut Page) {
         *links.entry(key).or_default() += 1;
     }
     crate::metrics::expose_links(page, &links);
+    page.gauge(
+        "cocoon_queued_requests",
+        "Requests that wait for a worker.",
+        &[],
+        core.queue.len(),
+    );
     let slots = core.links.values().filter_map(|l| match l {
         LinkState::Worker(w) if w.phase == WorkerPhase::Ok && w.enabled => Some(w.limit),
         _ => None,

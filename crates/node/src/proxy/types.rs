@@ -58,6 +58,14 @@ pub struct ProxySettings {
     pub max_running_per_client: u32,
     /// Longest timeout a client may ask for; longer ones are cut.
     pub max_timeout_ms: u64,
+    /// Requests that may wait for a busy worker.
+    pub max_queue: usize,
+    /// Of these, requests of one client.
+    pub max_queue_per_client: usize,
+    /// Bytes of all requests that wait.
+    pub max_queue_bytes: usize,
+    /// Bytes of running requests that are kept to be sent to another worker; beyond, a request is not tried again.
+    pub max_kept_bytes: usize,
     /// Unauthorized links are closed after this time.
     pub handshake_timeout_ms: u64,
     /// NanoTON of stake that a new contract gets, if not the usual ([`default_stake`](super::default_stake)).
@@ -76,6 +84,10 @@ impl Default for ProxySettings {
             withdraw_value: TON / 5,
             max_running_per_client: 1024,
             max_timeout_ms: 3_600_000,
+            max_queue: 1024,
+            max_queue_per_client: 256,
+            max_queue_bytes: 128 << 20,
+            max_kept_bytes: 256 << 20,
             handshake_timeout_ms: 320_000,
             stake: None,
             closing: ClosingSettings::default(),

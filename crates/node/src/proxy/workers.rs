@@ -88,6 +88,10 @@ impl ProxyCore {
                 if let Some(LinkState::Worker(w)) = self.links.get_mut(&link) {
                     w.phase = WorkerPhase::Ok;
                     w.enabled = !is_disabled;
+                    // Whoever reconnects does not get rid of his record.
+                    if let Some(health) = self.past.take(&w.owner) {
+                        w.health = health;
+                    }
                     let model = w.model.clone();
                     if self.models_seen.len() >= MAX_MODELS {
                         let served = |name: &String| {
@@ -98,6 +102,7 @@ impl ProxyCore {
                         self.models_seen.retain(served);
                     }
                     self.models_seen.insert(model);
+                    self.queue.changed = true;
                 }
                 Ok(())
             }
@@ -287,9 +292,15 @@ impl ProxyCore {
             return;
         };
         match proto::parse_worker_packet(data) {
-            Ok(Some(FromWorker::Enabled(enabled))) => w.enabled = enabled,
+            Ok(Some(FromWorker::Enabled(enabled))) => {
+                w.enabled = enabled;
+                self.queue.changed = true;
+            }
             Ok(Some(FromWorker::Coefficient(c))) => match Coefficient::from_wire(i64::from(c)) {
-                Ok(c) => w.coefficient = c,
+                Ok(c) => {
+                    w.coefficient = c;
+                    self.queue.changed = true;
+                }
                 Err(e) => self.close(link, format!("the worker sent a wrong coefficient: {e}")),
             },
             Ok(Some(FromWorker::Answer(answer))) => self.on_answer(link, answer),

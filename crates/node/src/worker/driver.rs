@@ -20,7 +20,7 @@ use super::types::{WorkerConfig, WorkerEffect, WorkerEvent, WorkerSettings};
 use super::{RecordsError, WorkerCore};
 use crate::claims::{ClaimsSettings, Speaker};
 use crate::common::{Clock, NodeError, Timing, spawn_writer};
-use crate::link::LinkEvent;
+use crate::link::{LinkEvent, LinkId};
 use crate::metrics::{Page, SaveTimer, trace};
 use crate::operate::{Done, NotDone};
 use crate::peers::{DialConfig, Peers, Way};
@@ -301,15 +301,36 @@ async fn probe(backend: Arc<dyn Backend>, health: mpsc::Sender<bool>) {
     }
 }
 
+/// Bytes waiting on a link at which the backends behind it stop, far below where the link would be closed.
+const FULL_LINK: usize = 4 << 20;
+/// How often a full link is looked at again.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+/// The link of a request: a slow one slows down its own backends only, and costs no more memory.
+struct Gate {
+    peers: Peers,
+    link: LinkId,
+}
+
+impl Gate {
+    async fn room(&self) {
+        while self.peers.waiting(self.link) > FULL_LINK {
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+    }
+}
+
 /// Passes the events of one request on; ends when the core cancelled it, which drops the backend's receiver.
 async fn forward(
     backend: Arc<dyn Backend>,
     request: u64,
     http: HttpRequest,
     events: mpsc::Sender<(u64, BackendEvent)>,
+    gate: Gate,
 ) {
     let mut answer = backend.start(http);
     while let Some(event) = answer.recv().await {
+        gate.room().await;
         let last = matches!(event, BackendEvent::End | BackendEvent::Failed { .. });
         if events.send((request, event)).await.is_err() || last {
             return;
@@ -448,9 +469,17 @@ impl Driver {
         for effect in effects {
             match effect {
                 WorkerEffect::Link(e) => self.peers.apply(e),
-                WorkerEffect::Start { request, http } => {
+                WorkerEffect::Start {
+                    link,
+                    request,
+                    http,
+                } => {
                     let (backend, events) = (self.backend.clone(), self.backend_tx.clone());
-                    let task = tokio::spawn(forward(backend, request, http, events));
+                    let gate = Gate {
+                        peers: self.peers.clone(),
+                        link,
+                    };
+                    let task = tokio::spawn(forward(backend, request, http, events, gate));
                     self.running.insert(request, task);
                 }
                 WorkerEffect::Cancel { request } => {

@@ -194,7 +194,11 @@ impl WorkerCore {
                     a.running += 1;
                 }
                 self.counters.accepted += 1;
-                self.fx.push(WorkerEffect::Start { request, http });
+                self.fx.push(WorkerEffect::Start {
+                    link,
+                    request,
+                    http,
+                });
             }
             Err((code, text)) => {
                 self.counters.refused += 1;

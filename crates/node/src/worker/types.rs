@@ -5,7 +5,7 @@ use cocoon_ledger::settle;
 use cocoon_ton::{AccountState, Address, Cell};
 use serde::{Deserialize, Serialize};
 
-use crate::link::{LinkEffect, LinkEvent};
+use crate::link::{LinkEffect, LinkEvent, LinkId};
 use crate::root::RootView;
 use crate::store::Change;
 
@@ -125,6 +125,8 @@ pub enum WorkerEffect {
     Link(LinkEffect),
     /// Start the backend; its events come back as [`WorkerEvent::Backend`].
     Start {
+        /// Where the answer goes: the backend waits while that link is full.
+        link: LinkId,
         /// Unique for the life of the core.
         request: u64,
         /// What to compute.

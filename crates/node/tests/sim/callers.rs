@@ -95,6 +95,7 @@ impl Sim {
             max_tokens,
             timeout_ms,
             enable_debug: self.rng.random_bool(0.1),
+            wishes: Default::default(),
         };
         let call = self.calls.len();
         self.call_ids.insert(request.id, call);

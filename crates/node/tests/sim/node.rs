@@ -277,7 +277,7 @@ fn from_client(e: ClientEffect) -> Output {
 fn from_worker(e: WorkerEffect) -> Output {
     match e {
         WorkerEffect::Link(e) => Output::Link(e),
-        WorkerEffect::Start { request, http } => Output::Start(request, http),
+        WorkerEffect::Start { request, http, .. } => Output::Start(request, http),
         WorkerEffect::Cancel { request } => Output::Stop(request),
         WorkerEffect::Watch(address) => Output::Watch(address, address),
         WorkerEffect::Unwatch(address) => Output::Unwatch(address),

@@ -355,7 +355,7 @@ pub fn closed(fx: &[WorkerEffect]) -> Option<String> {
 
 pub fn started(fx: &[WorkerEffect]) -> Option<(u64, HttpRequest)> {
     fx.iter().find_map(|e| match e {
-        WorkerEffect::Start { request, http } => Some((*request, http.clone())),
+        WorkerEffect::Start { request, http, .. } => Some((*request, http.clone())),
         _ => None,
     })
 }
