@@ -271,6 +271,13 @@ impl ProxyCore {
             return;
         };
         self.archive();
+        // Whoever showed up at a contract that was closed before belongs to no other.
+        for owner in std::mem::take(&mut self.books.clients).into_keys() {
+            self.drop_record(format!("client_{owner}"));
+        }
+        for owner in std::mem::take(&mut self.books.workers).into_keys() {
+            self.drop_record(format!("worker_{owner}"));
+        }
         self.sc = f.sc;
         self.root = f.root;
         self.cursor_lt = 0;

@@ -482,6 +482,10 @@ impl ProxyCore {
         let Some(old) = self.old.remove(&sc) else {
             return;
         };
+        if sc == self.sc {
+            // It has no successor yet: what it has seen is not to be read again without its accounts.
+            self.cursor_lt = self.cursor_lt.max(old.cursor_lt);
+        }
         self.drop_record(format!("{OLD}{sc}"));
         for owner in old.clients.keys() {
             self.drop_record(format!("{OLD_CLIENT}{sc}-{owner}"));
