@@ -98,10 +98,12 @@ async fn handshakes(
         let server = accept(far, &identity, &one, 0);
         if hybrid {
             let (a, b) = tokio::join!(connect(near, &identity, &other, 0), server);
-            (a?, b?);
+            a?;
+            b?;
         } else {
             let (a, b) = tokio::join!(classic::connect(near, &identity, &other), server);
-            (a?, b?);
+            a?;
+            b?;
         }
         count += 1;
     }
