@@ -77,6 +77,7 @@ def test_metrics_of_every_role(net):
         assert total(page, "cocoon_resident_memory_bytes") > 1 << 20
         assert total(page, "cocoon_enabled") == 1
     assert total(proxy, "cocoon_request_slots") == 7
+    assert total(proxy, "cocoon_queued_requests") == 0
     assert total(proxy, "cocoon_reserved_tokens") == 0
 
     def earned():

@@ -20,6 +20,7 @@ pub mod gpu_report;
 pub mod lists;
 pub mod policy_file;
 pub mod rim;
+pub mod sgx;
 pub mod snp;
 pub mod snp_collateral;
 pub mod snp_policy;

@@ -74,13 +74,12 @@ impl PublicKey {
             found: bytes.len(),
         })?;
         // FIPS 203, 7.2: the library checks this only when the key is used, and by then the sender of a bad key is gone.
-        let coefficients = key[..ML_KEM_PUBLIC_LEN - 32].chunks_exact(3);
-        let in_range = coefficients.into_iter().all(|three| match *three {
-            [a, b, c] => {
-                let (a, b, c) = (u16::from(a), u16::from(b), u16::from(c));
-                (a | (b & 0xf) << 8) < ML_KEM_Q && (b >> 4 | c << 4) < ML_KEM_Q
-            }
-            _ => false,
+        let in_range = key[..ML_KEM_PUBLIC_LEN - 32].chunks_exact(3).all(|three| {
+            let [a, b, c] = *three else {
+                return false;
+            };
+            let (a, b, c) = (u16::from(a), u16::from(b), u16::from(c));
+            (a | ((b & 0xf) << 8)) < ML_KEM_Q && ((b >> 4) | (c << 4)) < ML_KEM_Q
         });
         if in_range {
             Ok(PublicKey(Box::new(key)))

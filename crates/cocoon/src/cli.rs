@@ -2,6 +2,7 @@
 
 mod collateral;
 mod guest;
+mod key_manager;
 mod nodes;
 mod operators;
 
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 pub use self::collateral::{CollateralCommand, FetchArgs, LookArgs};
 pub use self::guest::{ExtendArgs, GpuArgs, HostArgs, MachineArgs, QuoteArgs, QuoteKind};
+pub use key_manager::KeyManagerArgs;
 pub use nodes::{ChainArgs, ClientArgs, NodeArgs, ProxyArgs, WorkerArgs};
 use operators::{
     CHARGE_EXAMPLES, CLOSE_EXAMPLES, PAYOUT_EXAMPLES, TOPUP_EXAMPLES, WITHDRAW_EXAMPLES,
@@ -87,6 +89,8 @@ pub enum Command {
     Proxy(Box<ProxyArgs>),
     /// Run a worker: it serves a model to proxies
     Worker(Box<WorkerArgs>),
+    /// Run a key manager: it makes keys and gives them to proxies and workers whose image is listed
+    KeyManager(Box<KeyManagerArgs>),
     /// Show what runs and who has how much
     Status(StatusArgs),
     /// Ask the local endpoint one question; the answer streams to the terminal

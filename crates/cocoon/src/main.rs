@@ -51,6 +51,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             | Command::Client(_)
             | Command::Proxy(_)
             | Command::Worker(_)
+            | Command::KeyManager(_)
     );
     if !node {
         logging::init(cli.global.log.as_deref(), None, cli.global.log_format)?;
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Command::Client(args) => nodes::client(&args, &cli.global).await,
             Command::Proxy(args) => nodes::proxy(&args, &cli.global).await,
             Command::Worker(args) => nodes::worker(&args, &cli.global).await,
+            Command::KeyManager(args) => nodes::key_manager(&args, &cli.global).await,
             Command::Status(args) => cmd::status::run(&args, &cli.global).await,
             Command::Chat(args) => cmd::chat::run(&args, &cli.global).await,
             Command::Wallet(command) => cmd::wallet::run(&command, &cli.global).await,

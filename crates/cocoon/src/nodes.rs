@@ -8,6 +8,7 @@ pub mod config;
 pub mod deploy;
 mod evidence;
 mod flow;
+mod key_manager;
 mod keyring;
 pub mod life;
 pub mod node_file;
@@ -19,6 +20,7 @@ mod roles;
 pub mod start;
 
 pub use chain_look::unix_now;
+pub use key_manager::key_manager;
 pub use keyring::TOKEN_FILE;
 pub use roles::{client, proxy, worker};
 

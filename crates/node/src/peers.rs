@@ -27,8 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use self::doors::Trusted;
-pub use self::doors::{Door, DoorError, Way};
+pub use self::doors::{Door, DoorError, Trusted, Way};
 pub use self::identity::{ATTESTED_AGE, IdentityCell};
 pub use self::judge::{Judge, REJUDGE_EVERY};
 use crate::link::{AskError, LinkEffect, LinkEvent, LinkId, PeerInfo};

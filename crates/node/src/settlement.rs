@@ -9,11 +9,11 @@ use std::time::Duration;
 use cocoon_attest::Policy;
 use cocoon_ton::{AccountState, Address, Chain, TxInfo};
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
 use tracing::warn;
 
 use crate::common::NodeError;
 use crate::root::RootView;
+use crate::root_source::RootSource;
 use crate::static_root::StaticRoot;
 use crate::wallet::{Outgoing, WalletHandle};
 use crate::watch as chain_watch;
@@ -75,10 +75,14 @@ impl Settlement {
         }
     }
 
-    fn root_address(&self) -> Address {
+    /// Where its root configuration stands.
+    pub fn root_source(&self) -> RootSource {
         match self {
-            Settlement::OnChain { root, .. } => *root,
-            Settlement::Assumed { root, .. } => root.address,
+            Settlement::OnChain { chain, root, .. } => RootSource::OnChain {
+                chain: chain.clone(),
+                root: *root,
+            },
+            Settlement::Assumed { root, .. } => RootSource::Static(root.clone()),
         }
     }
 
@@ -90,79 +94,27 @@ impl Settlement {
         is_test: bool,
         policies: &[&Policy],
     ) -> Result<RootView, NodeError> {
-        let (root, mainnet) = match self {
-            Settlement::OnChain { chain, root, .. } => {
-                let view = chain_watch::read_root(chain.as_ref(), root)
-                    .await
-                    .map_err(|e| self.bad_root(e.to_string()))?;
-                let network = chain.network().await?;
-                (
-                    view,
-                    network.global_id == cocoon_ton::chain::MAINNET_GLOBAL_ID,
-                )
-            }
-            Settlement::Assumed { root, .. } => {
-                let (view, unread) = root.read().map_err(|e| NodeError::Config(e.to_string()))?;
-                if !unread.is_empty() {
-                    warn!(
-                        "{}: these members mean nothing here and are ignored: {}",
-                        root.path.display(),
-                        unread.join(", ")
-                    );
-                }
-                (view, false)
-            }
-        };
-        if root.is_test() != is_test {
-            return Err(NodeError::Config(format!(
-                "the root configuration is for a {} network, this node is configured for a {} one (is_test)",
-                kind(root.is_test()),
-                kind(is_test)
-            )));
-        }
-        for policy in policies {
-            cocoon_attest::guard_network(policy, mainnet, root.is_test())
-                .map_err(|e| NodeError::Config(e.to_string()))?;
-        }
-        Ok(root)
+        self.root_source().read(is_test, policies).await
     }
 
-    /// Without comparing image hashes nobody is checked against the root contract (threat G8): refused on mainnet, and
-    /// said aloud elsewhere.
+    /// See [`RootSource::guard_hashes`].
     pub async fn guard_hashes(&self, compared: bool) -> Result<(), NodeError> {
-        if !compared {
-            guard_uncompared(self.global_id().await?)?;
-            warn!(
-                "image and model hashes are not compared with the root contract: peers may run anything; for tests only"
-            );
-        }
-        Ok(())
+        self.root_source().guard_hashes(compared).await
     }
 
     /// The network's global id; 0 without a chain.
     pub async fn global_id(&self) -> Result<i32, NodeError> {
-        Ok(match self {
-            Settlement::OnChain { chain, .. } => chain.network().await?.global_id,
-            Settlement::Assumed { .. } => 0,
-        })
+        self.root_source().global_id().await
     }
 
     /// The same error for whatever is wrong with the root contract.
     pub fn bad_root(&self, reason: String) -> NodeError {
-        NodeError::Root {
-            address: self.root_address().to_string(),
-            reason,
-        }
+        self.root_source().bad(reason)
     }
 
     /// Follows the root configuration; only a higher version replaces the view.
     pub fn watch_root(&self, every: Duration, first: RootView) -> watch::Receiver<Arc<RootView>> {
-        match self {
-            Settlement::OnChain { chain, root, .. } => {
-                chain_watch::watch_root(chain.clone(), *root, every, first)
-            }
-            Settlement::Assumed { root, .. } => watch_file(root.clone(), every, first),
-        }
+        self.root_source().watch(every, first)
     }
 
     /// Follows an account; without a chain nothing ever comes.
@@ -216,72 +168,5 @@ impl Settlement {
             }
             let _ = report.send((ticket, result.is_ok()));
         });
-    }
-}
-
-fn guard_uncompared(global_id: i32) -> Result<(), NodeError> {
-    if global_id == cocoon_ton::chain::MAINNET_GLOBAL_ID {
-        return Err(NodeError::Config(
-            "hashes of images and models are not compared (check_hashes, check_proxy_hashes, check_worker_hashes), which no node on mainnet may do, not even in a test network: set it to true"
-                .to_owned(),
-        ));
-    }
-    Ok(())
-}
-
-fn kind(is_test: bool) -> &'static str {
-    if is_test { "test" } else { "production" }
-}
-
-/// Follows the file; a version that is not higher, and a file that cannot be read, change nothing.
-fn watch_file(
-    file: StaticRoot,
-    every: Duration,
-    first: RootView,
-) -> watch::Receiver<Arc<RootView>> {
-    let mut version = first.version;
-    let (sender, receiver) = watch::channel(Arc::new(first));
-    tokio::spawn(async move {
-        let mut trouble = None;
-        loop {
-            tokio::select! {
-                () = sender.closed() => return,
-                () = sleep(every) => {}
-            }
-            match file.read() {
-                Ok((view, _)) => {
-                    trouble = None;
-                    if view.version > version {
-                        version = view.version;
-                        sender.send_replace(Arc::new(view));
-                    }
-                }
-                Err(e) => {
-                    let text = e.to_string();
-                    if trouble.as_ref() != Some(&text) {
-                        warn!("the root configuration stays as it was: {text}");
-                        trouble = Some(text);
-                    }
-                }
-            }
-        }
-    });
-    receiver
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mainnet_has_no_switch_that_turns_hashes_off() {
-        let error = guard_uncompared(-239).unwrap_err().to_string();
-        assert!(
-            error.contains("mainnet") && error.contains("check_proxy_hashes"),
-            "{error}"
-        );
-        for test_network in [-3, 0, 1_000] {
-            guard_uncompared(test_network).unwrap();
-        }
     }
 }

@@ -55,7 +55,6 @@ fn dial(
         claims: None,
         port: 0,
         way,
-        claims: None,
         connections: 1,
     };
     tokio::spawn(peers.clone().dial(list, config));

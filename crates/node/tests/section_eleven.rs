@@ -98,6 +98,7 @@ fn ask(rid: u8) -> RunQuery {
         request_id: [rid; 32],
         min_config_version: 1,
         enable_debug: false,
+        wishes: Default::default(),
     }
 }
 

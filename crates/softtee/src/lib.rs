@@ -15,7 +15,7 @@ mod web;
 pub use gpu::SoftGpu;
 pub use pki::{Key, Kind, pem};
 pub use snp::{SnpFields, SoftSnp};
-pub use tdx::{SoftTdx, TdFields};
+pub use tdx::{EnclaveFields, SoftTdx, TdFields};
 pub use tsm::{Fault, Machine, SoftKernel};
 pub use web::SoftWeb;
 

@@ -1,5 +1,7 @@
 //! A software TDX: a quoting enclave that signs any body, and an Intel that publishes collateral for it.
 
+mod sgx;
+
 use serde_json::json;
 use sha2::{Digest, Sha256, Sha384};
 
@@ -15,6 +17,8 @@ const QE_PRODUCT: u16 = 2;
 const QE_VENDOR: [u8; 16] = [
     0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9, 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07,
 ];
+
+pub use sgx::EnclaveFields;
 
 /// The body of a quote. The default is a sound domain with every measurement zero.
 #[derive(Debug, Clone)]

@@ -27,7 +27,7 @@ pub const INTEL_ROOT_SHA256: [u8; 32] = [
 /// Most certificates looked at in a chain; Intel's have two or three.
 const MAX_CHAIN: usize = 6;
 /// Type of certification data that carries the platform's chain.
-const PCK_CHAIN: u16 = 5;
+pub(super) const PCK_CHAIN: u16 = 5;
 /// Type of certification data that carries the quoting enclave's report.
 const QE_REPORT: u16 = 6;
 
@@ -336,7 +336,7 @@ pub fn genuine_platform(bytes: &[u8], root: TdxRoot) -> Result<Platform, TdxErro
 }
 
 /// The signature data and what follows it.
-fn signature_data(bytes: &[u8], signed: usize) -> Result<(&[u8], &[u8]), TdxError> {
+pub(super) fn signature_data(bytes: &[u8], signed: usize) -> Result<(&[u8], &[u8]), TdxError> {
     let truncated = |expected| QuoteError::Truncated {
         field: "signature data",
         expected,
@@ -364,7 +364,7 @@ fn pck_chain(signature: &[u8]) -> Result<&[u8], TdxError> {
     )
 }
 
-fn certification(bytes: Option<&[u8]>, expected: u16) -> Result<&[u8], TdxError> {
+pub(super) fn certification(bytes: Option<&[u8]>, expected: u16) -> Result<&[u8], TdxError> {
     let cut = TdxError::NoChain("its certification data is cut off");
     let Some((head, rest)) = bytes.and_then(|bytes| bytes.split_first_chunk::<6>()) else {
         return Err(cut);
@@ -381,7 +381,10 @@ fn certification(bytes: Option<&[u8]>, expected: u16) -> Result<&[u8], TdxError>
 }
 
 /// The certificate with the pinned hash, out of the chains that come with the collateral.
-fn root_certificate(collateral: &TdxCollateral, root: TdxRoot) -> Result<Vec<u8>, TdxError> {
+pub(super) fn root_certificate(
+    collateral: &TdxCollateral,
+    root: TdxRoot,
+) -> Result<Vec<u8>, TdxError> {
     let parts = collateral.parts();
     [
         &parts.tcb_info_issuer_chain,
@@ -405,10 +408,10 @@ pub(crate) fn certificates(pem: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn convert(body: TdBody, claims: QuoteClaims) -> Result<TdxClaims, TdxError> {
+/// The library's rating in our words; a revoked platform has none.
+pub(super) fn status(theirs: dcap_qvl::TcbStatus) -> Result<TcbStatus, TdxError> {
     use dcap_qvl::TcbStatus as Theirs;
-    let unexpected = |what: &str| TdxError::Verification(what.to_owned());
-    let tcb_status = match claims.tcb.status {
+    Ok(match theirs {
         Theirs::UpToDate => TcbStatus::UpToDate,
         Theirs::SWHardeningNeeded => TcbStatus::SwHardeningNeeded,
         Theirs::ConfigurationNeeded => TcbStatus::ConfigurationNeeded,
@@ -419,8 +422,15 @@ fn convert(body: TdBody, claims: QuoteClaims) -> Result<TdxClaims, TdxError> {
         Theirs::TDRelaunchAdvisedConfigurationNeeded => {
             TcbStatus::TdRelaunchAdvisedConfigurationNeeded
         }
-        Theirs::Revoked => return Err(unexpected("the platform is revoked")),
-    };
+        Theirs::Revoked => {
+            return Err(TdxError::Verification("the platform is revoked".to_owned()));
+        }
+    })
+}
+
+fn convert(body: TdBody, claims: QuoteClaims) -> Result<TdxClaims, TdxError> {
+    let unexpected = |what: &str| TdxError::Verification(what.to_owned());
+    let tcb_status = status(claims.tcb.status)?;
     // The rating of a restarted module and that of the launch can name different weaknesses; a person wants them all.
     let mut advisory_ids = claims.tcb.advisory_ids;
     let levels = [
@@ -459,7 +469,7 @@ fn convert(body: TdBody, claims: QuoteClaims) -> Result<TdxClaims, TdxError> {
 }
 
 /// The library with its parsers and our signatures and hashes.
-struct Backend;
+pub(super) struct Backend;
 
 impl Config for Backend {
     type X509 = dcap_qvl::x509::X509CertBackend;

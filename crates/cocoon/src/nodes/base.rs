@@ -88,7 +88,8 @@ impl ConfigFile {
         .found(error.found.clone())
     }
 
-    fn after_log(&self, shared: &Shared, unread: &[String]) {
+    /// What is to be said of it once there is a log; `secrets` if a key stands in it.
+    pub fn after_log(&self, secrets: bool, unread: &[String]) {
         if !unread.is_empty() {
             tracing::warn!(
                 "{}: these members mean nothing here and are ignored: {}",
@@ -96,7 +97,7 @@ impl ConfigFile {
                 unread.join(", ")
             );
         }
-        if shared.wallet_key.is_some() {
+        if secrets {
             keys::warn_if_open(&self.path);
         }
     }
@@ -158,19 +159,7 @@ impl Plan {
         if let Some(path) = &args.evidence_policy {
             shared.evidence_policy = Some(path.display().to_string());
         }
-        let source = match (&args.disable_ton, &args.chain, &shared.chain) {
-            (Some(path), _, _) => Source::Static(path.clone()),
-            (None, Some(text), _) => Source::parse(text, "--chain")?,
-            (None, None, Some(text)) => {
-                Source::parse(text, &format!("{} (chain)", self.file.path.display()))?
-            }
-            (None, None, None) => {
-                return Err(CliError::usage("no chain was named")
-                    .expected("--chain static:FILE, or --chain toncenter:http://HOST:PORT")
-                    .found("neither the flag nor 'chain' in the configuration")
-                    .hint("a light client of the TON network is not in this build"));
-            }
-        };
+        let source = source(args, shared, &self.file)?;
         let collector = args.otlp.as_deref().map(Collector::parse).transpose()?;
         let level = log_level(args, global);
         logging::check(level.as_deref())?;
@@ -184,7 +173,8 @@ impl Plan {
         )?;
         // What a killed process left behind speaks of nobody.
         NodeFile::remove(data.layout());
-        self.file.after_log(&self.shared, &self.unread);
+        self.file
+            .after_log(self.shared.wallet_key.is_some(), &self.unread);
         let keyring = Keyring::open(data.layout(), self.role)?;
         let key: SigningKey = keyring.key(self.shared.wallet_key.as_ref(), "wallet.key")?;
         let opened = chain::open(&source, self.shared.root, &key, self.shared.owner).await?;
@@ -208,8 +198,23 @@ impl Plan {
     }
 }
 
+/// Where the root configuration is: the flag's word, or the file's.
+pub fn source(args: &NodeArgs, shared: &Shared, file: &ConfigFile) -> Result<Source> {
+    match (&args.disable_ton, &args.chain, &shared.chain) {
+        (Some(path), _, _) => Ok(Source::Static(path.clone())),
+        (None, Some(text), _) => Source::parse(text, "--chain"),
+        (None, None, Some(text)) => {
+            Source::parse(text, &format!("{} (chain)", file.path.display()))
+        }
+        (None, None, None) => Err(CliError::usage("no chain was named")
+            .expected("--chain static:FILE, or --chain toncenter:http://HOST:PORT")
+            .found("neither the flag nor 'chain' in the configuration")
+            .hint("a light client of the TON network is not in this build")),
+    }
+}
+
 /// The reference's numbers, or ours.
-fn log_level(args: &NodeArgs, global: &Global) -> Option<String> {
+pub fn log_level(args: &NodeArgs, global: &Global) -> Option<String> {
     let of_number = args.verbosity.map(|n| match n {
         0 | 1 => "error",
         2 => "warn",

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cocoon_node::Settlement;
 use cocoon_node::static_root::{Codes, StaticRoot};
 use cocoon_node::wallet::WalletHandle;
+use cocoon_node::{RootSource, Settlement};
 use cocoon_ton::{Address, Chain};
 use ed25519_dalek::SigningKey;
 
@@ -63,6 +63,38 @@ pub struct Opened {
     pub wallet: Option<WalletHandle>,
 }
 
+/// Opens a source for a node that only reads the root configuration.
+pub async fn root_source(source: &Source, root: Address) -> Result<RootSource> {
+    Ok(match source {
+        Source::Static(path) => RootSource::Static(static_root(path, root, Contracts::load()?)),
+        Source::Toncenter(url) => RootSource::OnChain {
+            chain: connect(url).await?,
+            root,
+        },
+    })
+}
+
+fn static_root(path: &std::path::Path, address: Address, contracts: Contracts) -> StaticRoot {
+    StaticRoot {
+        path: path.to_owned(),
+        address,
+        codes: Codes {
+            proxy: contracts.proxy,
+            worker: contracts.worker,
+            client: contracts.client,
+        },
+    }
+}
+
+async fn connect(url: &str) -> Result<Arc<dyn Chain>> {
+    let server = Toncenter::open(url).await.map_err(|e| {
+        CliError::new(format!("the chain at {url} does not answer"))
+            .expected("a toncenter-style server (v2), such as the chain of 'cocoon up'")
+            .found(e.to_string())
+    })?;
+    Ok(Arc::new(server))
+}
+
 /// Opens a source for the node with this wallet key and owner.
 pub async fn open(
     source: &Source,
@@ -75,26 +107,13 @@ pub async fn open(
     match source {
         Source::Static(path) => Ok(Opened {
             settlement: Settlement::Assumed {
-                root: StaticRoot {
-                    path: path.clone(),
-                    address: root,
-                    codes: Codes {
-                        proxy: contracts.proxy,
-                        worker: contracts.worker,
-                        client: contracts.client,
-                    },
-                },
+                root: static_root(path, root, contracts),
                 wallet: init.address,
             },
             wallet: None,
         }),
         Source::Toncenter(url) => {
-            let server = Toncenter::open(url).await.map_err(|e| {
-                CliError::new(format!("the chain at {url} does not answer"))
-                    .expected("a toncenter-style server (v2), such as the chain of 'cocoon up'")
-                    .found(e.to_string())
-            })?;
-            let chain: Arc<dyn Chain> = Arc::new(server);
+            let chain = connect(url).await?;
             let wallet = start::wallet(&chain, key, &init, WALLET_POLL);
             Ok(Opened {
                 settlement: Settlement::OnChain {

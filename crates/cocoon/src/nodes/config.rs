@@ -6,12 +6,16 @@
 //! a missing key or secret is made instead of being empty, a missing coefficient is 1000, a missing
 //! `proxy_connections` is 1.
 
+mod key_manager;
+
 use std::net::Ipv4Addr;
 
 use cocoon_collateral::CollateralConfig;
 use cocoon_node::reference_json::{FieldError, Object};
 use cocoon_ton::Address;
 use zeroize::Zeroizing;
+
+pub use key_manager::{KeyManagerFile, key_manager};
 
 /// Members that stand in the reference's templates and mean nothing there either.
 const MEANINGLESS: [&str; 3] = ["rpc_port", "max_coefficient", "max_tokens"];
@@ -193,6 +197,17 @@ pub fn worker(text: &str) -> Parsed<WorkerFile> {
 }
 
 fn shared(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
+    let owner = address(o, "owner_address")?;
+    let wallet_key = seed(o, "node_wallet_key")?;
+    Ok(Shared {
+        owner,
+        wallet_key,
+        ..without_owner(o, check)?
+    })
+}
+
+/// The same for a node without a wallet.
+fn without_owner(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
     let is_test = o.bool("is_test")?.unwrap_or(false);
     // Light clients are not in this build; the member of every reference file is known all the same.
     o.string("ton_config_filename")?;
@@ -200,9 +215,9 @@ fn shared(o: &mut Object, check: &str) -> Result<Shared, FieldError> {
         is_test,
         testnet: o.bool("is_testnet")?.unwrap_or(false),
         http_port: port(o, "http_port")?,
-        owner: address(o, "owner_address")?,
+        owner: Address::default(),
         root: address(o, "root_contract_address")?,
-        wallet_key: seed(o, "node_wallet_key")?,
+        wallet_key: None,
         http_token: nonempty(o, "http_access_hash")?.map(Zeroizing::new),
         // Outside test mode hashes are always compared (9.2).
         check_hashes: o.bool(check)?.unwrap_or(false) || !is_test,

@@ -114,7 +114,8 @@ async fn guard(State(page): State<Page>, request: Request, next: Next) -> Respon
     }
 }
 
-fn authorized(headers: &HeaderMap, token: &str) -> bool {
+/// Whether a request shows the operator's token.
+pub fn authorized(headers: &HeaderMap, token: &str) -> bool {
     let bearer = headers
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok())

@@ -185,7 +185,7 @@ pub fn wallet(
 }
 
 /// Where the store of a role is; its directory is made.
-fn store(dir: &Path, role: &str) -> Result<PathBuf> {
+pub fn store(dir: &Path, role: &str) -> Result<PathBuf> {
     let stores = dir.join("nodes");
     std::fs::create_dir_all(&stores).map_err(|e| crate::fs::io_error("create", &stores, &e))?;
     Ok(stores.join(format!("{role}.redb")))
@@ -232,7 +232,8 @@ fn client_settings(settle: Settle, accept_exit_risk: bool) -> ClientSettings {
     settings
 }
 
-fn node_error(role: &str, error: &NodeError, dir: &Path) -> CliError {
+/// Why a node does not start, for people.
+pub fn node_error(role: &str, error: &NodeError, dir: &Path) -> CliError {
     CliError::new(format!("the {role} does not start; nothing was deleted"))
         .expected(format!(
             "a {role} that starts with this network's root configuration, store and keys"

@@ -63,7 +63,7 @@ fn a_peer_that_needs_it_has_it_fetched_once() {
     let p = platform(1);
     assert_eq!(keeper.take_due(NOW), []);
     assert_eq!(keeper.want(NOW, &p), Supply::Coming);
-    assert_eq!(keeper.take_due(NOW), [p.clone()]);
+    assert_eq!(keeper.take_due(NOW), std::slice::from_ref(&p));
     assert_eq!(keeper.want(NOW, &p), Supply::Coming);
     assert_eq!(
         (keeper.take_due(NOW + DAY), keeper.next_due()),
@@ -84,7 +84,7 @@ fn failures_are_tried_again_with_growing_pauses_and_told_to_peers() {
     let mut now = NOW;
     let mut pauses = Vec::new();
     for round in 0..10 {
-        assert_eq!(keeper.take_due(now), [p.clone()]);
+        assert_eq!(keeper.take_due(now), std::slice::from_ref(&p));
         let is_first = keeper.failed(now, &p, failure(false), 1.0);
         assert_eq!(is_first, round == 0);
         let due = keeper.next_due().unwrap();

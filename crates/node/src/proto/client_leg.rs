@@ -223,8 +223,6 @@ pub fn parse_client_packet(data: &[u8]) -> Result<Option<ClientPacket>, String> 
             },
         }))),
         Ok(client::ClientPacket::CancelQuery(q)) => Ok(Some(ClientPacket::Cancel(q.request_id))),
-        // Of a version that is not negotiated yet.
-        Ok(client::ClientPacket::RunQueryRouted(_)) => Ok(None),
         Err(cocoon_tl::TlError::UnknownConstructor { .. }) => Ok(None),
         Err(e) => Err(e.to_string()),
     }

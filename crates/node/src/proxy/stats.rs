@@ -216,6 +216,12 @@ pub(super) fn expose(core: &ProxyCore, page: &mut Page) {
         *links.entry(key).or_default() += 1;
     }
     crate::metrics::expose_links(page, &links);
+    page.gauge(
+        "cocoon_queued_requests",
+        "Requests that wait for a worker.",
+        &[],
+        core.queue.len(),
+    );
     let slots = core.links.values().filter_map(|l| match l {
         LinkState::Worker(w) if w.phase == WorkerPhase::Ok && w.enabled => Some(w.limit),
         _ => None,

@@ -316,6 +316,7 @@ impl World {
             max_tokens: 20,
             timeout_ms: 1 << 40,
             enable_debug: true,
+            wishes: Default::default(),
         };
         self.queue.push_back((client, Input::Request(request)));
         id

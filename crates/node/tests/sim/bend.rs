@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use cocoon_ledger::TokensUsed;
 use cocoon_node::proto::{self, Answer, AnswerKind, FinalInfo, FromProxy, PaymentStatus};
+use cocoon_node::wishes::WireWishes;
 use cocoon_tl::{Flags, from_boxed, to_boxed};
 use cocoon_wire::msg::common::VersionRange;
 use cocoon_wire::msg::{catalogue, client, common, http, proxy, worker};
@@ -232,6 +233,26 @@ fn http_response(rng: &mut impl Rng) -> Vec<u8> {
     })
 }
 
+/// Half of the time none.
+fn wishes<R: Rng>(rng: &mut R, loot: &Loot) -> WireWishes {
+    if rng.random_bool(0.5) {
+        return WireWishes::default();
+    }
+    let list = |rng: &mut R| -> Vec<String> {
+        // More than a request may name, now and then.
+        let count = if rng.random_bool(0.1) { 65 } else { 2 };
+        (0..rng.random_range(0..=count))
+            .map(|_| loot.address(rng))
+            .collect()
+    };
+    WireWishes {
+        sort: int(rng),
+        retries: int(rng),
+        allow: list(rng),
+        exclude: list(rng),
+    }
+}
+
 fn client_packet(rng: &mut impl Rng, loot: &Loot) -> Vec<u8> {
     if rng.random_bool(0.15) {
         return proto::client_cancel(loot.id(rng));
@@ -254,6 +275,7 @@ fn client_packet(rng: &mut impl Rng, loot: &Loot) -> Vec<u8> {
         },
         min_config_version: if usual { 1 } else { int(rng) },
         enable_debug: rng.random(),
+        wishes: wishes(rng, loot),
     };
     proto::client_run_query(rng.random_range(0..4), query)
 }

@@ -193,6 +193,7 @@ impl Sim {
                 id: r.id,
                 model: r.model.clone(),
                 query: r.query.clone(),
+                wishes: r.wishes.clone(),
                 ..*r
             }));
         }
