@@ -98,21 +98,10 @@ async fn handshakes(
         };
         let (near, far) = tokio::io::duplex(64 * 1024);
         let server = accept(far, &identity, &one, 0);
-<<<<<<< HEAD
-        if hybrid {
-            let (a, b) = tokio::join!(connect(near, &identity, &other, 0), server);
-            a?;
-            b?;
-        } else {
-            let (a, b) = tokio::join!(classic::connect(near, &identity, &other), server);
-            a?;
-            b?;
-        }
-=======
         let client = client::connect(near, &identity, &other, exchange);
         let (a, b) = tokio::join!(client, server);
-        (a?, b?);
->>>>>>> h/keys
+        a?;
+        b?;
         count += 1;
     }
     Ok(f64::from(count) / start.elapsed().as_secs_f64())
