@@ -313,6 +313,9 @@ pub enum WalletCommand {
         /// Amount, like 1.5 (TON) or "1000 nanoTON"
         #[arg(long, value_name = "TON")]
         amount: String,
+        /// Body of the message: a bag of cells in hex. The message bounces if the receiver fails
+        #[arg(long, value_name = "HEX")]
+        body: Option<String>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -112,6 +112,16 @@ impl Settlement {
         self.root_source().bad(reason)
     }
 
+    /// Reads the root configuration once more; `None` where that fails now.
+    pub async fn root_now(&self) -> Option<RootView> {
+        match self {
+            Settlement::OnChain { chain, root, .. } => {
+                chain_watch::read_root(chain.as_ref(), root).await.ok()
+            }
+            Settlement::Assumed { root, .. } => root.read().ok().map(|(view, _)| view),
+        }
+    }
+
     /// Follows the root configuration; only a higher version replaces the view.
     pub fn watch_root(&self, every: Duration, first: RootView) -> watch::Receiver<Arc<RootView>> {
         self.root_source().watch(every, first)

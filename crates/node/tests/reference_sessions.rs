@@ -122,6 +122,7 @@ impl Bed {
                 ProxyEffect::Transact { .. } => panic!("a message without a chain"),
                 ProxyEffect::Alarm(text) | ProxyEffect::Halt(text) => panic!("{text}"),
                 ProxyEffect::Drained => panic!("drained"),
+                ProxyEffect::Watch { .. } | ProxyEffect::Unwatch(_) | ProxyEffect::Note(_) => {}
             }
         }
         out

@@ -11,7 +11,7 @@ use cocoon_ton::abi::StateInit;
 use cocoon_ton::amount::{format_ton, parse_ton};
 use cocoon_ton::mnemonic::Mnemonic;
 use cocoon_ton::wallet::{FEE_RESERVE, MIN_BALANCE};
-use cocoon_ton::{AccountStatus, Address, Chain};
+use cocoon_ton::{AccountStatus, Address, Cell, Chain, boc};
 use ed25519_dalek::SigningKey;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -56,8 +56,12 @@ pub async fn run(command: &WalletCommand, global: &Global) -> Result<ExitCode> {
             key,
             to,
             amount,
+            body,
             json,
-        } => send(key, to, amount, *json, global).await,
+        } => {
+            let body = body.as_deref().map(read_body).transpose()?;
+            send(key, to, amount, body, *json, global).await
+        }
     }
 }
 
@@ -195,10 +199,22 @@ async fn balance(whose: Address, json: bool, global: &Global) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
+/// A message body from the command line.
+fn read_body(text: &str) -> Result<Cell> {
+    let wrong = |found: String| {
+        CliError::usage("cannot read --body")
+            .expected("a bag of cells (BOC) in hex")
+            .found(found)
+    };
+    let bytes = hex::decode(text).map_err(|e| wrong(e.to_string()))?;
+    boc::decode(&bytes, boc::STATE).map_err(|e| wrong(e.to_string()))
+}
+
 async fn send(
     source: &KeySource,
     to: &str,
     amount: &str,
+    body: Option<Cell>,
     json: bool,
     global: &Global,
 ) -> Result<ExitCode> {
@@ -229,7 +245,8 @@ async fn send(
     }
     // A message that bounces off an account without a contract would only come home with less.
     let target = chain.account(&receiver).await.map_err(failed)?;
-    let bounce = parsed.is_some_and(|p| p.bounceable) && target.status == AccountStatus::Active;
+    let bounce = (body.is_some() || parsed.is_some_and(|p| p.bounceable))
+        && target.status == AccountStatus::Active;
     let config = WalletConfig {
         key,
         init: init.clone(),
@@ -242,7 +259,7 @@ async fn send(
         value,
         bounce,
         init: None,
-        body: None,
+        body,
     };
     let sent = tokio::time::timeout(SEND_TIMEOUT, handle.send(outgoing))
         .await

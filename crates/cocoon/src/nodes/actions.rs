@@ -34,14 +34,23 @@ const fn action(
 
 const PROXY: Option<(&str, &str)> = Some(("proxy", "ADDRESS of the proxy's contract"));
 
-const CLIENT: [Action; 4] = [
+const LEAVE: Action = action(
+    "leave",
+    None,
+    "settle everything, get out of the contracts, take no more work; also through restarts",
+);
+const RETURN: Action = action("return", None, "work again after leaving");
+
+const CLIENT: [Action; 6] = [
     action("charge", PROXY, "present the newest signed charge"),
     action("topup", PROXY, "raise the deposit by the stake's amount"),
     action("withdraw", PROXY, "take out what exceeds the stake"),
     action("close", PROXY, "ask for the refund of the deposit"),
+    LEAVE,
+    RETURN,
 ];
 
-const OF_PROXY: [Action; 3] = [
+const OF_PROXY: [Action; 4] = [
     action(
         "charge",
         Some(("client", "ADDRESS of the client")),
@@ -53,9 +62,10 @@ const OF_PROXY: [Action; 3] = [
         "pay a worker all that is signed",
     ),
     action("withdraw", None, "withdraw the commission"),
+    LEAVE,
 ];
 
-const WORKER: [Action; 4] = [
+const WORKER: [Action; 6] = [
     action("payout", PROXY, "fetch the pay of a proxy"),
     action("enable", None, "take requests"),
     action("disable", None, "take no requests"),
@@ -64,6 +74,8 @@ const WORKER: [Action; 4] = [
         Some(("coefficient", "1.5")),
         "change the price factor",
     ),
+    LEAVE,
+    RETURN,
 ];
 
 /// The actions of a role.
@@ -82,6 +94,14 @@ pub async fn act(
     name: &str,
     query: &HashMap<String, String>,
 ) -> Result<Value, ApiError> {
+    if matches!(name, "leave" | "return") {
+        let leaves = name == "leave";
+        if node.set_closed(leaves).await {
+            return Ok(
+                json!({"done": format!("the operator's wish to {name} is on its way"), "left": leaves}),
+            );
+        }
+    }
     let done = match (node, name) {
         (Node::Client(client), _) => {
             let wish = match name {

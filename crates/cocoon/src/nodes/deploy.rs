@@ -37,12 +37,7 @@ pub struct Deployment<'a> {
     pub stake: Option<u128>,
 }
 
-/// Stake of a proxy contract unless somebody asks for another: it covers the client's, and as much again of other
-/// coins that lie in the contract and that a cautious client takes for others' claims (contracts.md 15.1, W3).
-pub fn default_stake(root: &RootView) -> u128 {
-    let covered = root.params.min_client_stake.saturating_mul(2);
-    root.params.min_proxy_stake.max(covered)
-}
+pub use cocoon_node::proxy::default_stake;
 
 impl Deployment<'_> {
     /// Deploys the contract if it is not there, and raises its stake to what is wanted. Does nothing twice.

@@ -51,6 +51,18 @@ impl Node {
         }
     }
 
+    /// Gives the node up, or takes it into use again where that is possible: a closed proxy contract stays closed until
+    /// the root's params change.
+    pub async fn set_closed(&self, closed: bool) -> bool {
+        match self {
+            Node::Client(n) => n.set_closed(closed).await,
+            Node::Worker(n) => n.set_closed(closed).await,
+            Node::Proxy(n) if closed => n.close().await,
+            Node::Proxy(_) => return false,
+        }
+        true
+    }
+
     /// Metrics.
     pub async fn page(&self) -> Page {
         match self {

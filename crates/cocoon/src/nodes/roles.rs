@@ -164,6 +164,7 @@ pub async fn proxy(args: &ProxyArgs, global: &Global) -> Result<ExitCode> {
         let setup = ProxySetup {
             key: base.keyring.key(conf.payment_key.as_ref(), "payment.key")?,
             owner: base.shared.owner,
+            stake,
             workers,
             clients,
         };

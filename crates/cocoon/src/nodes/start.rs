@@ -59,6 +59,8 @@ pub struct ProxySetup {
     pub key: SigningKey,
     /// Owner of the proxy contract.
     pub owner: Address,
+    /// NanoTON of stake for new contracts, if not the usual.
+    pub stake: Option<u128>,
     /// Where workers come in.
     pub workers: Option<Entrance>,
     /// Where clients come in.
@@ -258,7 +260,10 @@ pub async fn start_proxy(common: Common, setup: ProxySetup) -> Result<ProxyHandl
         is_test: common.is_test,
         testnet: common.testnet,
         check_hashes: common.check_hashes,
-        settings: proxy_settings(common.settle),
+        settings: ProxySettings {
+            stake: setup.stake,
+            ..proxy_settings(common.settle)
+        },
         timing: common.timing,
         claims: common.claims,
     };

@@ -124,6 +124,7 @@ impl Local<'_> {
         let setup = ProxySetup {
             key: self.keys.proxy.clone(),
             owner,
+            stake: self.settings.proxy_stake,
             workers: entrance(workers, self.trust.policy.clone()),
             clients: entrance(clients, Policy::Any),
         };

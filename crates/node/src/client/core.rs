@@ -9,6 +9,7 @@ use cocoon_ton::{Address, Cell};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::closing::{META, closed_of, meta_record};
 use super::exit::ExitCheck;
 use super::links::Link;
 use super::operate::Wish;
@@ -36,6 +37,8 @@ pub(super) struct Contract {
     pub unlock_time: u32,
     pub secret_hash: [u8; 32],
     pub last_lt: u64,
+    /// Its own coins, nanoTON; deposits lie in the proxy's contract.
+    pub coins: u128,
     /// Delays of the proxy's and of our close, in seconds, as frozen into the contract.
     pub delays: Option<(u32, u32)>,
 }
@@ -96,6 +99,8 @@ pub(super) struct ProxyRecord {
     pub register: Option<u64>,
     pub params_version: u32,
     pub outdated_since_ms: Option<u64>,
+    /// The closed contract was asked for its own coins; asked once in a process.
+    pub swept: bool,
     /// How it served, since this process began.
     pub health: Health,
 }
@@ -123,6 +128,15 @@ pub struct ClientCore {
     pub(super) lists: BTreeMap<u64, (LinkId, u64)>,
     pub(super) now: u64,
     pub(super) fx: Vec<ClientEffect>,
+    /// Requests that wait for a link: until when, Unix milliseconds.
+    pub(super) parked: BTreeMap<[u8; 32], u64>,
+    /// When a proxy last turned us away because its contract changed.
+    pub(super) turned_away_ms: Option<u64>,
+    pub(super) next_unpark_ms: u64,
+    pub(super) root_asked_ms: u64,
+    /// Given up by the operator: deposits are asked back, and nothing is sent any more.
+    pub(super) closed: bool,
+    dirty_meta: bool,
     pub(super) meter: Meter<[u8; 32]>,
     /// What the operator asked for, by proxy contract, until it is sent.
     pub(super) wishes: BTreeMap<Address, Wish>,
@@ -152,6 +166,12 @@ impl ClientCore {
             lists: BTreeMap::new(),
             now: now_ms,
             fx: Vec::new(),
+            parked: BTreeMap::new(),
+            turned_away_ms: None,
+            next_unpark_ms: 0,
+            root_asked_ms: 0,
+            closed: false,
+            dirty_meta: false,
             meter: Meter::default(),
             wishes: BTreeMap::new(),
             draining: false,
@@ -163,6 +183,11 @@ impl ClientCore {
             draws: 0,
         };
         for (name, value) in records {
+            if name == META {
+                core.closed = closed_of(&value)
+                    .ok_or_else(|| format!("record \"{name}\" of the client's store cannot be read; restore the file from a copy"))?;
+                continue;
+            }
             let record = core.read_record(&name, &value).ok_or_else(|| format!("record \"{name}\" of the client's store cannot be read; restore the file from a copy"))?;
             core.fx.push(ClientEffect::Watch {
                 proxy_sc: record.sc,
@@ -196,7 +221,10 @@ impl ClientCore {
             exit: ExitCheck::default(),
             register: None,
             params_version: stored.params_version,
-            outdated_since_ms: None,
+            // The root may have moved on while we were away.
+            outdated_since_ms: (stored.params_version < self.root.params.params_version)
+                .then_some(self.now),
+            swept: false,
             health: Health::new(),
         })
     }
@@ -215,6 +243,7 @@ impl ClientCore {
                 self.expire_requests();
                 self.probe_silent();
                 self.leave_outdated();
+                self.review_links();
                 self.review();
                 self.ask_statuses();
             }
@@ -230,6 +259,7 @@ impl ClientCore {
             ClientEvent::Judged { ticket, judgement } => self.on_judged(ticket, judgement),
             ClientEvent::Saved(_) => self.saving = false,
             ClientEvent::Drain => self.draining = true,
+            ClientEvent::SetClosed(closed) => self.set_closed(closed),
         }
         self.maybe_save();
         if self.draining && !self.drained && self.requests.is_empty() && !self.saving {
@@ -267,20 +297,13 @@ impl ClientCore {
         let moved = root.params.params_version > self.root.params.params_version;
         self.root = root;
         if moved {
-            // New parameters mean new contracts: everything reconnects (3.3, 1.9).
+            // New parameters mean new contracts (3.3, 1.9). Links stay until their proxy has moved.
             for record in self.proxies.values_mut() {
                 if record.params_version < self.root.params.params_version {
                     record.outdated_since_ms.get_or_insert(self.now);
                 }
             }
-            // Not all at once, and not all clients at once: each link has its own moment within the window (11 #38).
-            let window = self.cfg.settings.roll_window_ms.max(1);
-            for link in self.links.keys().copied().collect::<Vec<_>>() {
-                let leave_ms = self.now + self.draw_u64() % window;
-                if let Some(l) = self.links.get_mut(&link) {
-                    l.leave_ms.get_or_insert(leave_ms);
-                }
-            }
+            self.leave_outdated_links();
         }
         self.expel_unlisted();
     }
@@ -319,15 +342,22 @@ impl ClientCore {
 
     // ---- saving -------------------------------------------------------------------------------
 
+    pub(super) fn touch_meta(&mut self) {
+        self.dirty_meta = true;
+    }
+
     pub(super) fn touch(&mut self, proxy_sc: Address) {
         self.dirty.insert(proxy_sc);
     }
 
     fn maybe_save(&mut self) {
-        if self.saving || self.dirty.is_empty() {
+        if self.saving || (self.dirty.is_empty() && !self.dirty_meta) {
             return;
         }
         let mut batch = Vec::new();
+        if std::mem::take(&mut self.dirty_meta) {
+            batch.push((META.to_owned(), Some(meta_record(self.closed))));
+        }
         for sc in std::mem::take(&mut self.dirty) {
             let value = self.proxies.get(&sc).map(|p| {
                 let stored = StoredProxy {

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::ClientCore;
 use super::api;
+use super::closing::{root_event, seen};
 use super::exit::{Judgement, judge};
 use super::operate::Wish;
 use super::types::{
@@ -88,6 +89,7 @@ pub(super) enum ApiCommand {
     /// A call that never became a request: it was wrong, or showed no key.
     Refused(Outcome),
     Stats(oneshot::Sender<serde_json::Value>),
+    SetClosed(bool),
     Page(oneshot::Sender<Page>),
     Spans(oneshot::Sender<trace::Taken>),
     Operate(Wish, Address, oneshot::Sender<Done>),
@@ -212,6 +214,12 @@ impl ClientHandle {
         self.queue.models().await.map(|(_, m)| m)
     }
 
+    /// Gives the client up: asks every deposit back and refuses requests, also after a restart; or takes it into use
+    /// again.
+    pub async fn set_closed(&self, closed: bool) {
+        let _ = self.queue.send(ApiCommand::SetClosed(closed)).await;
+    }
+
     /// Takes no new requests, finishes what runs, and ends.
     pub async fn drain(&self) {
         let _ = self.queue.send(ApiCommand::Drain).await;
@@ -299,6 +307,7 @@ pub async fn start(o: ClientOptions) -> Result<ClientHandle, NodeError> {
         judged,
         settlement: o.settlement,
         account_poll: o.timing.account_poll,
+        watched: HashMap::new(),
         ready: ready.clone(),
         stopped: stopped_tx,
     };
@@ -346,6 +355,8 @@ struct Driver {
     settlement: Settlement,
     account_poll: Duration,
     tasks: Vec<JoinHandle<()>>,
+    /// By proxy contract.
+    watched: HashMap<Address, [JoinHandle<()>; 2]>,
     ready: Arc<AtomicBool>,
     stopped: watch::Sender<Option<String>>,
 }
@@ -387,7 +398,7 @@ impl Driver {
             self.ready.store(self.core.is_ready(), Ordering::Relaxed);
         }
         self.ready.store(false, Ordering::Relaxed);
-        for task in &self.tasks {
+        for task in self.tasks.iter().chain(self.watched.values().flatten()) {
             task.abort();
         }
         self.peers.close_all("the client stops");
@@ -431,6 +442,7 @@ impl Driver {
                 let _ = reply.send(stats);
                 None
             }
+            ApiCommand::SetClosed(closed) => Some(ClientEvent::SetClosed(closed)),
             ApiCommand::Refused(outcome) => {
                 self.core.meter.refuse(self.clock.now_ms(), outcome);
                 None
@@ -494,6 +506,12 @@ impl Driver {
                     }
                 }
                 ClientEffect::Watch { proxy_sc, address } => self.watch(proxy_sc, address),
+                ClientEffect::Unwatch { proxy_sc } => {
+                    for task in self.watched.remove(&proxy_sc).into_iter().flatten() {
+                        task.abort();
+                    }
+                }
+                ClientEffect::ReadRoot => self.read_root(),
                 ClientEffect::Save { number, batch } => {
                     self.save_times.begin();
                     if let Some(saves) = &self.saves {
@@ -564,22 +582,31 @@ impl Driver {
 
     /// Watches a contract of ours, and the proxy's, which says when it is time to leave.
     fn watch(&mut self, proxy_sc: Address, address: Address) {
-        for account in [address, proxy_sc] {
+        let tasks = [address, proxy_sc].map(|account| {
             let mut states = self.settlement.watch_account(account, self.account_poll);
             let out = self.contracts_tx.clone();
-            self.tasks.push(tokio::spawn(async move {
+            tokio::spawn(async move {
                 while let Some(state) = states.recv().await {
-                    let state = Box::new(state);
-                    let event = if account == proxy_sc {
-                        ClientEvent::ProxyContract { proxy_sc, state }
-                    } else {
-                        ClientEvent::Contract { proxy_sc, state }
-                    };
-                    if out.send(event).await.is_err() {
+                    if out.send(seen(proxy_sc, account, state)).await.is_err() {
                         return;
                     }
                 }
-            }));
+            })
+        });
+        let before = self.watched.insert(proxy_sc, tasks);
+        for task in before.into_iter().flatten() {
+            task.abort();
         }
+    }
+
+    /// Reads the root contract beside its poll.
+    fn read_root(&self) {
+        let (settlement, out) = (self.settlement.clone(), self.contracts_tx.clone());
+        tokio::spawn(async move {
+            if let Some(root) = settlement.root_now().await {
+                // The client may have stopped.
+                let _ = out.send(root_event(root)).await;
+            }
+        });
     }
 }

@@ -61,6 +61,10 @@ impl Link {
 
 impl ClientCore {
     pub(super) fn on_up(&mut self, link: LinkId, peer: &PeerInfo) {
+        if self.closed {
+            self.links.insert(link, new_link(peer));
+            return self.close(link, "the operator has closed this client");
+        }
         if self.cfg.check_hashes && !self.root.proxy_hashes.contains(&peer.image_hash) {
             self.links.insert(link, new_link(peer));
             self.close(
@@ -210,6 +214,7 @@ impl ClientCore {
                 register: None,
                 params_version: self.root.params.params_version,
                 outdated_since_ms: None,
+                swept: false,
                 health: Health::new(),
             };
             self.proxies.insert(sc, record);
@@ -255,7 +260,7 @@ impl ClientCore {
     }
 
     /// Flags, test mode, and that the proxy contract is the one its key and owner give.
-    fn check_proxy(&self, p: &Params) -> Result<Address, String> {
+    fn check_proxy(&mut self, p: &Params) -> Result<Address, String> {
         if p.is_test.is_none() && p.proto_version.is_none() {
             return Err("too old proxy".to_owned());
         }
@@ -272,6 +277,7 @@ impl ClientCore {
             .map_err(|e| e.to_string())?
             .address;
         if sc != expected {
+            self.ask_root();
             return Err(format!(
                 "the proxy names {sc} as its contract, by our root configuration it is {expected}"
             ));
@@ -310,6 +316,7 @@ impl ClientCore {
                         p.register = None;
                     }
                 }
+                self.unpark();
                 Ok(())
             }
         }

@@ -1,6 +1,7 @@
 //! The client: an OpenAI-compatible endpoint on one side, proxies on the other, and the deposit that pays for it.
 
 mod api;
+mod closing;
 mod core;
 mod driver;
 mod exit;

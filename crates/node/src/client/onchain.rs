@@ -39,6 +39,7 @@ impl ClientCore {
         };
         let c = &mut p.contract;
         c.last_lt = state.last_lt;
+        c.coins = state.balance;
         if state.status != AccountStatus::Active {
             c.deployed = Some(false);
         } else if let Some(data) = &state.data {
@@ -144,7 +145,11 @@ impl ClientCore {
             let mut registers = false;
             let job = match p.contract.deployed {
                 None => None,
-                Some(false) if p.outdated_since_ms.is_some() => None,
+                Some(false) if p.outdated_since_ms.is_some() || self.closed => {
+                    // Nothing was ever paid in.
+                    forget.push(*sc);
+                    None
+                }
                 Some(false) => self
                     .root
                     .client_contract(*sc, p.public_key, me)
@@ -168,7 +173,9 @@ impl ClientCore {
                         let now_s = self.now / 1000;
                         let view = ClientView {
                             status: ContractStatus::from_number(p.contract.status),
-                            outdated_for_s: if p.proxy_contract == Some(ProxyContract::Ending) {
+                            outdated_for_s: if self.closed
+                                || p.proxy_contract == Some(ProxyContract::Ending)
+                            {
                                 Some(u64::MAX)
                             } else {
                                 p.outdated_since_ms
@@ -237,6 +244,15 @@ impl ClientCore {
                                 },
                             ),
                             ClientAction::None => None,
+                            // Our contract's own coins are still in it.
+                            ClientAction::Forget
+                                if !p.swept
+                                    && p.contract.coins >= super::closing::WORTH_SWEEPING =>
+                            {
+                                p.swept = true;
+                                super::closing::sweep(query_id, me)
+                                    .map(|body| (super::closing::SWEEP_VALUE, None, Some(body)))
+                            }
                             ClientAction::Forget => {
                                 forget.push(*sc);
                                 None
@@ -288,6 +304,7 @@ impl ClientCore {
             if !self.links.values().any(|l| l.proxy == Some(sc)) {
                 self.proxies.remove(&sc);
                 self.touch(sc);
+                self.fx.push(ClientEffect::Unwatch { proxy_sc: sc });
             }
         }
         for (sc, plan) in asks {

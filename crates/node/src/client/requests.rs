@@ -11,6 +11,7 @@ use cocoon_ton::Address;
 use cocoon_wire::codes;
 use cocoon_wire::msg::http;
 
+use super::closing::NO_LINK;
 use super::core::ClientCore;
 use super::links::{Link, no_proxy};
 use super::types::{ClientEffect, HttpOut, NewRequest};
@@ -38,8 +39,8 @@ const FULL: u32 = 256;
 
 /// A request without its answer yet.
 pub(super) struct Running {
-    request: NewRequest,
-    link: LinkId,
+    pub(super) request: NewRequest,
+    pub(super) link: LinkId,
     started_ms: u64,
     sent_ms: u64,
     deadline_ms: u64,
@@ -48,6 +49,8 @@ pub(super) struct Running {
     awaits_first: bool,
     /// Links that were asked.
     tried: Vec<LinkId>,
+    /// Since it first had to wait for a link: until when it may.
+    pub(super) patience_until: Option<u64>,
 }
 
 impl ClientCore {
@@ -62,11 +65,19 @@ impl ClientCore {
             );
             return self.refuse(id, e);
         }
-        let Some(link) = self.best_link(&request.wishes, &[]) else {
-            let any = self.links.values().any(|l| l.ready);
-            let e = if any { no_capable() } else { no_proxy() };
-            return self.refuse(id, e);
+        let link = match self.best_link(&request.wishes, &[]) {
+            Some(link) => link,
+            // Proxies are moving to new contracts: there will be one soon.
+            None if self.is_moving() => NO_LINK,
+            None => {
+                let any = self.links.values().any(|l| l.ready);
+                let e = if any { no_capable() } else { no_proxy() };
+                return self.refuse(id, e);
+            }
         };
+        if self.closed {
+            return self.refuse(id, super::closing::closed());
+        }
         if let Some(reason) = self.unpaid(link) {
             return self.refuse(id, refused(&reason));
         }
@@ -85,9 +96,14 @@ impl ClientCore {
             head_sent: false,
             awaits_first: false,
             tried: Vec::new(),
+            patience_until: None,
         };
         self.requests.insert(id, run);
-        self.send_request(id, link);
+        if link == NO_LINK {
+            self.park(id);
+        } else {
+            self.send_request(id, link);
+        }
     }
 
     fn refuse(&mut self, id: [u8; 32], error: ApiError) {
@@ -105,7 +121,7 @@ impl ClientCore {
 
     /// The best ready link by the rules of docs/market.md that was not tried yet: time to the first byte, errors and
     /// load of the proxies behind them.
-    fn best_link(&mut self, wishes: &Wishes, tried: &[LinkId]) -> Option<LinkId> {
+    pub(super) fn best_link(&mut self, wishes: &Wishes, tried: &[LinkId]) -> Option<LinkId> {
         let draw = self.draw_u64();
         // Only version 3 can tell a proxy which workers must not answer.
         let able = |l: &Link| l.ready && (l.version >= 3 || !wishes.must_be_kept());
@@ -167,7 +183,7 @@ impl ClientCore {
         true
     }
 
-    fn send_request(&mut self, id: [u8; 32], link: LinkId) {
+    pub(super) fn send_request(&mut self, id: [u8; 32], link: LinkId) {
         let Some(l) = self.links.get_mut(&link) else {
             return;
         };
@@ -203,6 +219,7 @@ impl ClientCore {
 
     pub(super) fn on_query_answer(&mut self, link: LinkId, answer: Answer) {
         let id = answer.request_id;
+        let (left_behind, moving) = (self.left_behind(link), self.is_moving());
         let Some(run) = self.requests.get_mut(&id) else {
             return;
         };
@@ -211,6 +228,11 @@ impl ClientCore {
         }
         let done = answer.fin.as_ref().map(|fin| fin.tokens);
         match answer.kind {
+            AnswerKind::Error { code, .. }
+                if code == codes::NOTREADY && !run.head_sent && left_behind =>
+            {
+                self.turned_away(id, link);
+            }
             AnswerKind::Error { code, text, .. } => {
                 let waited = self.now.saturating_sub(run.sent_ms);
                 self.judge(link, None, outcome_of(code, waited));
@@ -226,6 +248,11 @@ impl ClientCore {
                     Ok(r) => return self.fail(id, bad_head(format!("status {}", r.status_code))),
                     Err(e) => return self.fail(id, bad_head(e.to_string())),
                 };
+                // The new contract has no deposit yet, or no worker has followed: soon it will.
+                let waits = run.patience_until.is_none_or(|t| self.now < t);
+                if done.is_some() && moving && waits && matches!(response.status_code, 402 | 503) {
+                    return self.park(id);
+                }
                 // The proxy itself refuses: another one may not.
                 let refused = response
                     .headers
@@ -234,7 +261,9 @@ impl ClientCore {
                 if let Some(code) = refused.and_then(|h| h.value.parse::<i32>().ok()) {
                     let waited = self.now.saturating_sub(run.sent_ms);
                     self.judge(link, None, outcome_of(code, waited));
-                    if done.is_some() && may_go_elsewhere(code) && self.try_another(id) {
+                    // What cost something came from a worker, whatever its head says.
+                    let free = done.is_some_and(|tokens| tokens.total == 0);
+                    if free && may_go_elsewhere(code) && self.try_another(id) {
                         return;
                     }
                 }
@@ -306,7 +335,7 @@ impl ClientCore {
         }
     }
 
-    fn fail(&mut self, id: [u8; 32], error: ApiError) {
+    pub(super) fn fail(&mut self, id: [u8; 32], error: ApiError) {
         let outcome = Outcome::of_api(error.status, &error.code);
         self.meter
             .end(self.now, &id, outcome, &TokensUsed::default());
@@ -315,6 +344,7 @@ impl ClientCore {
     }
 
     fn forget(&mut self, id: [u8; 32]) {
+        self.parked.remove(&id);
         if let Some(run) = self.requests.remove(&id)
             && let Some(l) = self.links.get_mut(&run.link)
         {
@@ -350,7 +380,11 @@ impl ClientCore {
             self.judge(link, proxy, Ended::Failed);
         }
         for id in lost {
-            if !self.try_another(id) {
+            let fresh = self.requests.get(&id).is_some_and(|r| !r.head_sent);
+            if fresh && self.is_moving() && self.has_patience(id) {
+                self.park(id);
+                self.unpark();
+            } else if !self.try_another(id) {
                 self.fail(
                     id,
                     ApiError::new(

@@ -50,6 +50,8 @@ impl ClientCore {
                     "tokens_charged": p.contract.used.0,
                     "tokens_payed": p.contract.used.0.saturating_add(deposit),
                     "exit_risk": p.exit.refusal(),
+                    "params_version": p.params_version,
+                    "outdated": p.outdated_since_ms.is_some(),
                     "message_pending": p.outstanding.is_some(),
                 })
             })
@@ -65,6 +67,8 @@ impl ClientCore {
             "status": {"enabled": !self.draining},
             "stats": self.meter.reference(self.now),
             "deposit_refused": self.deposit_refused(),
+            "closed": self.closed,
+            "waiting_requests": self.parked.len(),
             "running_requests": self.requests.len(),
             "proxy_connections": connections,
             "proxies": proxies,

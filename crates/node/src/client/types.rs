@@ -49,6 +49,8 @@ pub struct ClientSettings {
     pub status_interval_ms: u64,
     /// After a change of the root's parameters links are renewed within this time, each at a moment of its own.
     pub roll_window_ms: u64,
+    /// How long a request waits for a link while proxies move to new contracts.
+    pub park_ms: u64,
     /// Deposit also where the worst way out loses more than fees: where the proxy's stake does not cover the deposit.
     pub accept_exit_risk: bool,
 }
@@ -63,6 +65,7 @@ impl Default for ClientSettings {
             deploy_value: TON * 8 / 10,
             status_interval_ms: 15_000,
             roll_window_ms: 10_000,
+            park_ms: 30_000,
             accept_exit_risk: false,
         }
     }
@@ -132,6 +135,8 @@ pub enum ClientEvent {
     },
     /// The batch with this number is durable.
     Saved(u64),
+    /// Whether the operator gives this client up: running requests end, deposits are asked back, no new ones are made.
+    SetClosed(bool),
     /// Take no new requests, finish what runs.
     Drain,
 }
@@ -202,6 +207,13 @@ pub enum ClientEffect {
         /// Our contract.
         address: Address,
     },
+    /// Poll them no more.
+    Unwatch {
+        /// The proxy contract it belonged to.
+        proxy_sc: Address,
+    },
+    /// Read the root contract now: a proxy knows more of it than we do.
+    ReadRoot,
     /// Write a batch durably, then report [`ClientEvent::Saved`].
     Save {
         /// Number of the batch.

@@ -44,6 +44,10 @@ pub struct ClientRecord {
     pub used: u64,
     /// SHA-256 of the client's secret, hex.
     pub secret_hash: String,
+    /// It topped up while the proxy contract was closing: the coins were sent back at once although the ledger counts
+    /// them, so no refund may be granted any more (contracts.md, W22).
+    #[serde(default)]
+    pub paid_back: bool,
 }
 
 /// What is kept on disk of a worker.
@@ -54,6 +58,9 @@ pub struct WorkerRecord {
     pub sc_tokens: u64,
     /// Tokens earned in all.
     pub tokens: u64,
+    /// The contract is closed.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 /// What is kept on disk of the proxy itself.
@@ -66,6 +73,18 @@ pub struct MetaRecord {
     pub cursor_lt: u64,
     /// Save numbers, sessions and commits on their way.
     pub commits: Option<SessionCommits>,
+    /// Params that the contract was made from, BOC in hex: with newer ones the proxy moves on from this contract.
+    #[serde(default)]
+    pub params: Option<String>,
+    /// Version of the root configuration that was in force.
+    #[serde(default)]
+    pub root_version: u32,
+    /// Params of the contract that is being founded, BOC in hex: its stake must not be forgotten.
+    #[serde(default)]
+    pub founding: Option<String>,
+    /// Closed on purpose, and so until the root's params rise above this version.
+    #[serde(default)]
+    pub closed_for: Option<u32>,
 }
 
 /// A client in memory.

@@ -208,7 +208,8 @@ impl ProxyCore {
         client: Address,
     ) {
         if self.links.contains_key(&link) {
-            let status = self.worker_status(worker);
+            let contract = self.contract_of(link);
+            let status = self.worker_status(contract, worker);
             let owner = client.to_text(false, self.cfg.testnet);
             let data = proto::worker_request_payment(rid, &status, used, &owner);
             self.send(link, data);
@@ -359,12 +360,14 @@ impl ProxyCore {
         };
         self.meter.end(self.now, &rid, outcome, &billed);
         let mut broken = None;
-        if let Some(a) = self.books.clients.get_mut(&run.job.client) {
-            a.last_active_ms = self.now;
+        // The accounts of the contract it began under, also when that takes no more work (11 #8).
+        let (now, contract) = (self.now, run.job.contract);
+        if let Some(a) = self.client_at(contract, run.job.client) {
+            a.last_active_ms = now;
             broken = a.tracker.add(used).err();
         }
-        if let Some(a) = self.books.workers.get_mut(&run.worker) {
-            a.last_active_ms = self.now;
+        if let Some(a) = self.worker_at(contract, run.worker) {
+            a.last_active_ms = now;
             broken = a.tracker.add(used).err().or(broken);
         }
         if let Some(e) = broken {
@@ -393,11 +396,12 @@ impl ProxyCore {
             // Nothing was given away that has to be durable first.
             self.fx.extend(effects);
         } else {
-            self.touch_client(run.job.client);
-            self.touch_worker(run.worker);
+            self.touch_client_at(contract, run.job.client);
+            self.touch_worker_at(contract, run.worker);
             self.after_save(Held::Effects(effects));
         }
         let closed = Closed {
+            contract,
             rid,
             used,
             client_link: run.job.client_link,
@@ -416,7 +420,7 @@ impl ProxyCore {
     pub(super) fn tell_payments(&mut self, c: Closed) {
         self.tell_worker(c.rid, c.worker_link, (c.worker, c.used.0), c.client);
         if self.links.contains_key(&c.client_link) {
-            let status = self.client_status(c.client);
+            let status = self.client_status(c.contract, c.client);
             let data = proto::client_request_payment(c.client_rid, &status, c.used.0);
             self.send(c.client_link, data);
         }

@@ -85,7 +85,8 @@ impl ProxyCore {
                 ),
             ) => refuse(0, "already authorized"),
             (ClientPhase::Ok { owner }, Ok(ClientQuery::UpdatePaymentStatus(_))) => {
-                let status = self.client_status(owner);
+                let contract = self.contract_of(link);
+                let status = self.client_status(contract, owner);
                 self.reply(link, id, proto::client_payment_status(&status));
                 Ok(())
             }
@@ -225,7 +226,7 @@ impl ProxyCore {
             .books
             .clients
             .contains_key(&owner)
-            .then(|| self.client_payment(owner))
+            .then(|| self.client_payment(self.sc, owner))
             .flatten();
         let data = proto::client_connected(
             &self.proxy_params(version),
@@ -235,6 +236,7 @@ impl ProxyCore {
         );
         if let Some(LinkState::Client(c)) = self.links.get_mut(&link) {
             c.version = version;
+            c.contract = Some(self.sc);
             c.phase = ClientPhase::Auth {
                 owner,
                 nonce,
@@ -252,7 +254,7 @@ impl ProxyCore {
             self.close(link, text);
             return;
         }
-        let status = self.client_status(owner);
+        let status = self.client_status(self.sc, owner);
         if let Some(id) = query {
             self.reply(link, id, proto::client_authorized(&status));
             if let Some(LinkState::Client(c)) = self.links.get_mut(&link) {
@@ -263,11 +265,16 @@ impl ProxyCore {
 
     /// The account of a client, made when the chain or a handshake first shows it.
     pub(super) fn ensure_client(&mut self, owner: Address) -> Result<(), Refusal> {
-        if !self.books.clients.contains_key(&owner) {
+        self.ensure_client_at(self.sc, owner)
+    }
+
+    /// The same at one of our contracts: somebody may pay into an old one before it is closed.
+    pub(super) fn ensure_client_at(&mut self, at: Address, owner: Address) -> Result<(), Refusal> {
+        if self.client_at(at, owner).is_none() {
             let key = self.cfg.key.verifying_key().to_bytes();
             let sc = self
-                .root
-                .client_contract(self.sc, key, owner)
+                .view_of(at)
+                .client_contract(at, key, owner)
                 .map_err(|e| (codes::FAILURE, e.to_string()))?
                 .address;
             let stake = self.root.params.min_client_stake;
@@ -284,7 +291,11 @@ impl ProxyCore {
                     ..Default::default()
                 },
             };
-            self.books.clients.insert(
+            let clients = match self.old.get_mut(&at) {
+                Some(old) => &mut old.clients,
+                None => &mut self.books.clients,
+            };
+            clients.insert(
                 owner,
                 ClientAccount {
                     sc,
@@ -297,17 +308,15 @@ impl ProxyCore {
                     last_active_ms: self.now,
                 },
             );
-            self.touch_client(owner);
+            self.touch_client_at(at, owner);
         }
         Ok(())
     }
 
-    pub(super) fn client_status(&mut self, owner: Address) -> PaymentStatus {
-        let signed_payment = self.client_payment(owner);
+    pub(super) fn client_status(&mut self, contract: Address, owner: Address) -> PaymentStatus {
+        let signed_payment = self.client_payment(contract, owner);
         let (db, max) = self
-            .books
-            .clients
-            .get(&owner)
+            .client_at(contract, owner)
             .map_or((0, 0), |a| (a.tracker.db().0, a.tracker.max().0));
         PaymentStatus {
             signed_payment,
@@ -325,6 +334,7 @@ impl ProxyCore {
         for state in self.links.values() {
             if let LinkState::Worker(w) = state
                 && w.phase == WorkerPhase::Ok
+                && w.leave_at_ms.is_none()
                 && let Some(list) = types.get_mut(&w.model)
             {
                 let ms = |v: Option<f64>, factor: f64| v.map(|v| (v * factor) as u32);

@@ -6,16 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use cocoon_ledger::AdjustedTokens;
 use cocoon_ledger::session::StateCommit;
-use cocoon_ledger::{AdjustedTokens, CommitTracker, SessionCommits};
 use cocoon_ton::Address;
 use sha2::{Digest, Sha256};
 
-use super::accounts::{
-    Books, ClientAccount, ClientRecord, Holdings, MetaRecord, WorkerAccount, WorkerRecord,
-};
+use super::accounts::{Books, Holdings, MetaRecord};
 use super::links::LinkState;
+use super::moving::Founding;
 use super::near::Near;
+use super::old::{OLD, OldContract, params_text};
 use super::place::Past;
 use super::queue::Queue;
 use super::requests::Running;
@@ -66,6 +66,16 @@ pub struct ProxyCore {
     pub(super) root: RootView,
     pub(super) sc: Address,
     pub(super) books: Books,
+    /// Contracts that take no new work, by address.
+    pub(super) old: BTreeMap<Address, OldContract>,
+    /// The contract that follows from newer root params, until it is ready.
+    pub(super) founding: Option<Founding>,
+    /// Closed on purpose, until the root's params rise above this version.
+    pub(super) closed_for: Option<u32>,
+    /// Coins in the node's wallet, once known.
+    pub(super) wallet_balance: Option<u128>,
+    /// The chain's clock, Unix seconds, once known.
+    pub(super) chain_time: Option<u32>,
     pub(super) links: BTreeMap<LinkId, LinkState>,
     pub(super) requests: BTreeMap<[u8; 32], Running>,
     /// Bytes of running requests that may be sent again.
@@ -88,25 +98,29 @@ pub struct ProxyCore {
     pub(super) now: u64,
     pub(super) fx: Vec<ProxyEffect>,
     pub(super) meter: Meter<[u8; 32]>,
-    dirty_clients: BTreeSet<Address>,
-    dirty_workers: BTreeSet<Address>,
-    dirty_meta: bool,
-    saving: Option<SavePoint>,
+    /// By proxy contract and owner.
+    pub(super) dirty_clients: BTreeSet<(Address, Address)>,
+    pub(super) dirty_workers: BTreeSet<(Address, Address)>,
+    pub(super) dirty_old: BTreeSet<Address>,
+    pub(super) dropped: Vec<String>,
+    pub(super) dirty_meta: bool,
+    pub(super) saving: Option<SavePoint>,
     pub(super) commit_wanted: bool,
     pub(super) last_commit_ms: u64,
     /// The newest state commit of this session until the chain shows it.
     pub(super) commit: Option<(StateCommit, super::accounts::Pending)>,
     /// Effects that wait for a save number.
-    held: VecDeque<(u32, Held)>,
+    pub(super) held: VecDeque<(u32, Held)>,
     pub(super) next_ticket: u64,
-    draws: u64,
+    pub(super) draws: u64,
 }
 
 /// Totals as they were when a batch was put together.
-struct SavePoint {
+pub(super) struct SavePoint {
     number: u32,
-    clients: Vec<(Address, AdjustedTokens)>,
-    workers: Vec<(Address, AdjustedTokens)>,
+    /// Proxy contract, owner, total.
+    clients: Vec<(Address, Address, AdjustedTokens)>,
+    workers: Vec<(Address, Address, AdjustedTokens)>,
     commit: Option<StateCommit>,
 }
 
@@ -116,111 +130,11 @@ pub(super) enum Held {
     Effects(Vec<ProxyEffect>),
     /// Tell both sides what a finished request cost.
     Payments(super::requests::Closed),
+    /// This contract may be settled as an old one.
+    Archived(Address),
 }
 
 impl ProxyCore {
-    /// Opens the books of a proxy from its records.
-    pub fn new(
-        cfg: ProxyConfig,
-        root: RootView,
-        records: Vec<(String, Vec<u8>)>,
-        now_ms: u64,
-    ) -> Result<Self, BooksError> {
-        let key = cfg.key.verifying_key().to_bytes();
-        let sc = root.proxy_contract(cfg.owner, key)?.address;
-        let mut clients = BTreeMap::new();
-        let mut workers = BTreeMap::new();
-        let mut meta = MetaRecord {
-            contract: sc.to_string(),
-            ..Default::default()
-        };
-        for (name, value) in records {
-            let bad = || BooksError::Record(name.clone());
-            let owner = |text: &str| Address::parse(text).map(|p| p.address).map_err(|_| bad());
-            if name == "meta" {
-                meta = serde_json::from_slice(&value).map_err(|_| bad())?;
-                if meta.contract != sc.to_string() {
-                    return Err(BooksError::Contract {
-                        found: meta.contract,
-                        expected: sc.to_string(),
-                    });
-                }
-            } else if let Some(text) = name.strip_prefix("client_") {
-                let record: ClientRecord = serde_json::from_slice(&value).map_err(|_| bad())?;
-                let owner = owner(text)?;
-                let account = ClientAccount {
-                    sc: root.client_contract(sc, key, owner)?.address,
-                    tracker: CommitTracker::restored(AdjustedTokens(record.used)),
-                    record,
-                    reserved: AdjustedTokens::ZERO,
-                    running: 0,
-                    payment: None,
-                    pending: None,
-                    last_active_ms: now_ms,
-                };
-                clients.insert(owner, account);
-            } else if let Some(text) = name.strip_prefix("worker_") {
-                let record: WorkerRecord = serde_json::from_slice(&value).map_err(|_| bad())?;
-                let owner = owner(text)?;
-                let account = WorkerAccount {
-                    sc: root.worker_contract(sc, key, owner)?.address,
-                    sc_tokens: record.sc_tokens,
-                    tracker: CommitTracker::restored(AdjustedTokens(record.tokens)),
-                    payment: None,
-                    pending: None,
-                    last_active_ms: now_ms,
-                    closed: false,
-                };
-                workers.insert(owner, account);
-            } else {
-                return Err(bad());
-            }
-        }
-        let commits = match meta.commits {
-            Some(stored) => SessionCommits::resumed(stored, cfg.entropy),
-            None => SessionCommits::new(cfg.entropy),
-        };
-        let mut core = ProxyCore {
-            cfg,
-            root,
-            sc,
-            books: Books {
-                clients,
-                workers,
-                commits,
-            },
-            links: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            kept_bytes: 0,
-            queue: Queue::default(),
-            near: Near::default(),
-            past: Past::default(),
-            models_seen: BTreeSet::new(),
-            phase: Phase::Starting,
-            disabled: None,
-            cursor_lt: meta.cursor_lt,
-            revenue: 0,
-            holds: Holdings::default(),
-            withdraw: None,
-            now: now_ms,
-            fx: Vec::new(),
-            meter: Meter::default(),
-            dirty_clients: BTreeSet::new(),
-            dirty_workers: BTreeSet::new(),
-            dirty_meta: true,
-            saving: None,
-            commit_wanted: true,
-            last_commit_ms: 0,
-            commit: None,
-            held: VecDeque::new(),
-            next_ticket: 1,
-            draws: 0,
-        };
-        core.near = Near::new(core.draw());
-        core.maybe_save();
-        Ok(core)
-    }
-
     /// Address of the own contract.
     pub fn contract(&self) -> Address {
         self.sc
@@ -290,6 +204,22 @@ impl ProxyCore {
             ProxyEvent::Saved(number) => self.on_saved(number),
             ProxyEvent::Transactions(txs) => self.on_transactions(txs),
             ProxyEvent::Contract(state) => self.on_contract(&state),
+            ProxyEvent::OtherContract { contract, state } => {
+                if self.founding_contract() == Some(contract) {
+                    self.on_founding(&state);
+                } else if self.old.contains_key(&contract) {
+                    self.on_old_contract(contract, &state);
+                } else if contract == self.sc {
+                    self.on_contract(&state);
+                }
+            }
+            ProxyEvent::Wallet(balance) => self.wallet_balance = Some(balance),
+            ProxyEvent::ChainTime(utime) => self.chain_time = Some(utime),
+            ProxyEvent::Close => {
+                if matches!(self.phase, Phase::Open | Phase::Starting) {
+                    self.close_contract("closed by the operator");
+                }
+            }
             ProxyEvent::Transacted { ticket, ok } => self.on_transacted(ticket, ok),
             ProxyEvent::Drain => {
                 if matches!(self.phase, Phase::Open | Phase::Starting) {
@@ -328,41 +258,48 @@ impl ProxyCore {
         self.expire_queue();
         self.expire_requests();
         self.expire_handshakes();
+        self.end_retired_links();
         if self.phase == Phase::Open {
             self.review_contracts();
+            self.review_old();
+            self.review_founding();
         }
         self.maybe_commit();
     }
 
     fn on_root(&mut self, root: RootView) {
         if root.params.params_version > self.root.params.params_version {
-            // Prices and codes are frozen into the contracts: this one serves no more (5.8). The move to a new
-            // contract needs the closing sequence, which is not in this build.
-            let text = format!(
-                "the root contract moved to params version {}, this proxy's contract was made for {}",
-                root.params.params_version, self.root.params.params_version
-            );
-            if self.disabled.is_none() {
-                self.fx.push(ProxyEffect::Alarm(text.clone()));
-                self.disabled = Some(text);
-            }
-            // The lists count all the same.
-            self.root.worker_hashes = root.worker_hashes;
-            self.root.model_hashes = root.model_hashes;
+            // The lists count at once.
+            self.root.worker_hashes = root.worker_hashes.clone();
+            self.root.model_hashes = root.model_hashes.clone();
+            // Prices and codes are frozen into the contracts, so new ones mean new contracts (5.8).
+            self.move_to(root);
         } else if root.version > self.root.version {
             self.root = root;
+            self.touch_meta();
         }
         self.expel_unlisted();
     }
 
     // ---- saving -------------------------------------------------------------------------------
 
-    pub(super) fn touch_client(&mut self, owner: Address) {
-        self.dirty_clients.insert(owner);
+    pub(super) fn touch_client_at(&mut self, sc: Address, owner: Address) {
+        self.dirty_clients.insert((sc, owner));
     }
 
-    pub(super) fn touch_worker(&mut self, owner: Address) {
-        self.dirty_workers.insert(owner);
+    pub(super) fn touch_worker_at(&mut self, sc: Address, owner: Address) {
+        self.dirty_workers.insert((sc, owner));
+    }
+
+    pub(super) fn touch_old(&mut self, sc: Address) {
+        self.dirty_old.insert(sc);
+        self.dirty_meta = true;
+    }
+
+    /// Removes a record with the next batch.
+    pub(super) fn drop_record(&mut self, name: String) {
+        self.dropped.push(name);
+        self.dirty_meta = true;
     }
 
     pub(super) fn touch_meta(&mut self) {
@@ -380,7 +317,7 @@ impl ProxyCore {
     }
 
     /// One batch at a time: whatever changes while one is written goes into the next, so the disk sets the pace.
-    fn maybe_save(&mut self) {
+    pub(super) fn maybe_save(&mut self) {
         if self.saving.is_some() || !self.is_dirty() {
             return;
         }
@@ -405,30 +342,37 @@ impl ProxyCore {
             workers: Vec::new(),
             commit,
         };
-        for owner in std::mem::take(&mut self.dirty_clients) {
-            if let Some(a) = self.books.clients.get(&owner) {
-                let record = ClientRecord {
-                    used: a.tracker.max().0,
-                    ..a.record.clone()
-                };
-                batch.push((format!("client_{owner}"), Some(to_json(&record))));
-                point.clients.push((owner, a.tracker.max()));
+        // Removed first: a record may have come back under the same name.
+        for name in std::mem::take(&mut self.dropped) {
+            batch.push((name, None));
+        }
+        for sc in std::mem::take(&mut self.dirty_old) {
+            if let Some(record) = self.old.get(&sc).and_then(OldContract::record) {
+                batch.push((format!("{OLD}{sc}"), Some(record)));
             }
         }
-        for owner in std::mem::take(&mut self.dirty_workers) {
-            if let Some(a) = self.books.workers.get(&owner) {
-                let record = WorkerRecord {
-                    sc_tokens: a.sc_tokens,
-                    tokens: a.tracker.max().0,
-                };
-                batch.push((format!("worker_{owner}"), Some(to_json(&record))));
-                point.workers.push((owner, a.tracker.max()));
+        for (sc, owner) in std::mem::take(&mut self.dirty_clients) {
+            if let Some((name, value)) = self.client_change(sc, owner) {
+                batch.push((name, Some(value)));
+                let max = self.client_at(sc, owner).map(|a| a.tracker.max());
+                point.clients.push((sc, owner, max.unwrap_or_default()));
+            }
+        }
+        for (sc, owner) in std::mem::take(&mut self.dirty_workers) {
+            if let Some((name, value)) = self.worker_change(sc, owner) {
+                batch.push((name, Some(value)));
+                let max = self.worker_at(sc, owner).map(|a| a.tracker.max());
+                point.workers.push((sc, owner, max.unwrap_or_default()));
             }
         }
         let meta = MetaRecord {
             contract: self.sc.to_string(),
             cursor_lt: self.cursor_lt,
             commits: Some(self.books.commits.clone()),
+            params: params_text(&self.root.params),
+            root_version: self.root.version,
+            founding: self.founding_params(),
+            closed_for: self.closed_for,
         };
         batch.push(("meta".to_owned(), Some(to_json(&meta))));
         self.dirty_meta = false;
@@ -441,13 +385,13 @@ impl ProxyCore {
             return;
         };
         let mut broken = None;
-        for (owner, max) in point.clients {
-            if let Some(a) = self.books.clients.get_mut(&owner) {
+        for (sc, owner, max) in point.clients {
+            if let Some(a) = self.client_at(sc, owner) {
                 broken = a.tracker.saved(number, max).err().or(broken);
             }
         }
-        for (owner, max) in point.workers {
-            if let Some(a) = self.books.workers.get_mut(&owner) {
+        for (sc, owner, max) in point.workers {
+            if let Some(a) = self.worker_at(sc, owner) {
                 broken = a.tracker.saved(number, max).err().or(broken);
             }
         }
@@ -461,6 +405,11 @@ impl ProxyCore {
             match self.held.pop_front().map(|(_, h)| h) {
                 Some(Held::Effects(fx)) => self.fx.extend(fx),
                 Some(Held::Payments(closed)) => self.tell_payments(closed),
+                Some(Held::Archived(sc)) => {
+                    if let Some(old) = self.old.get_mut(&sc) {
+                        old.durable = true;
+                    }
+                }
                 None => break,
             }
         }
@@ -535,7 +484,7 @@ impl ProxyCore {
     }
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
     // The records are plain structs of numbers and strings: serialising them cannot fail.
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -1,12 +1,13 @@
 //! The proxy's driver: sockets, store, chain and clock around the core.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cocoon_attest::ClaimsProfile;
 use cocoon_attest::claims::Role;
-use cocoon_ton::Address;
+use cocoon_ton::{AccountState, Address, TxInfo};
 use ed25519_dalek::SigningKey;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,7 +25,8 @@ use crate::operate::{Done, NotDone};
 use crate::peers::{Door, ListenConfig, Peers};
 use crate::settlement::Settlement;
 use crate::store::RoleStore;
-use crate::wallet::Outgoing;
+use crate::wallet::{Condition, Outgoing};
+use crate::watch::{BATCH, check_page};
 
 const CLIENTS: usize = 0;
 const WORKERS: usize = 1;
@@ -73,6 +75,7 @@ enum Command {
     Spans(oneshot::Sender<trace::Taken>),
     Operate(Wish, oneshot::Sender<Done>),
     Drain,
+    Close,
 }
 
 /// A running proxy.
@@ -120,6 +123,12 @@ impl ProxyHandle {
         rx.await.ok()
     }
 
+    /// Gives up the contract for good: finishes what runs, pays clients and workers, closes it. The proxy lives on until
+    /// that is done, also through restarts, and takes requests again when the root's params change.
+    pub async fn close(&self) {
+        let _ = self.commands.send(Command::Close).await;
+    }
+
     /// Takes no new requests, finishes what runs, saves, and ends.
     pub async fn drain(&self) {
         let _ = self.commands.send(Command::Drain).await;
@@ -165,24 +174,27 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         entropy: rand::random(),
         settings: o.settings,
     };
-    let core = ProxyCore::new(cfg, root.clone(), records, clock.now_ms()).map_err(|e| match e {
-        BooksError::Abi(e) => o.settlement.bad_root(e.to_string()),
-        other => NodeError::Config(other.to_string()),
-    })?;
+    let mut core =
+        ProxyCore::new(cfg, root.clone(), records, clock.now_ms()).map_err(|e| match e {
+            BooksError::Abi(e) => o.settlement.bad_root(e.to_string()),
+            other => NodeError::Config(other.to_string()),
+        })?;
     let contract = core.contract();
+    let first = catch_up(&o.settlement, &mut core, &clock).await?;
     let (saves, saved) = spawn_writer(store);
     let (peers, links) = Peers::new();
     let (commands, command_queue) = mpsc::channel(16);
     let (stopped_tx, stopped) = watch::channel(None);
     let (ready_tx, ready) = oneshot::channel();
     let (sent_tx, sent) = mpsc::unbounded_channel();
-    let driver = Driver {
-        transactions: o.settlement.watch_transactions(
-            contract,
-            core.cursor_lt(),
-            o.timing.account_poll,
-        ),
-        account: o.settlement.watch_account(contract, o.timing.account_poll),
+    let (seen_tx, seen) = mpsc::channel(64);
+    let mut driver = Driver {
+        seen_tx,
+        seen,
+        watched: HashMap::new(),
+        clock_task: None,
+        wallet: None,
+        account_poll: o.timing.account_poll,
         roots: o.settlement.watch_root(o.timing.root_poll, root),
         core,
         clock,
@@ -203,7 +215,10 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
         tasks: Vec::new(),
         stopped: stopped_tx,
     };
-    tokio::spawn(driver.run(o.timing.tick));
+    for (contract, after_lt) in driver.core.cursors() {
+        driver.watch(contract, after_lt);
+    }
+    tokio::spawn(driver.run(o.timing.tick, first));
     let handle = ProxyHandle {
         contract,
         commands,
@@ -223,6 +238,42 @@ pub async fn start(o: ProxyOptions) -> Result<ProxyHandle, NodeError> {
     Ok(handle)
 }
 
+/// Reads what the chain shows of the contracts before anything is saved or sent. A store that was put back is found out
+/// here: its first state commit would make the newest copy look like a foreign one.
+async fn catch_up(
+    settlement: &Settlement,
+    core: &mut ProxyCore,
+    clock: &Clock,
+) -> Result<Vec<ProxyEffect>, NodeError> {
+    let mut effects = core.take_effects();
+    let Some(chain) = settlement.chain() else {
+        return Ok(effects);
+    };
+    for (contract, mut cursor) in core.cursors() {
+        let head = chain.account(&contract).await?.last_lt;
+        while cursor < head {
+            let page = chain.transactions(&contract, cursor, BATCH).await?;
+            check_page(&page, &contract, cursor)?;
+            let Some(last) = page.last() else { break };
+            cursor = last.lt;
+            for effect in core.handle(clock.now_ms(), ProxyEvent::Transactions(page)) {
+                match effect {
+                    ProxyEffect::Halt(reason) => return Err(NodeError::Stopped(reason)),
+                    other => effects.push(other),
+                }
+            }
+        }
+    }
+    Ok(effects)
+}
+
+/// What the watchers report.
+enum Seen {
+    Transactions(Vec<TxInfo>),
+    Account(Address, Box<AccountState>),
+    Time(u32),
+}
+
 struct Driver {
     core: ProxyCore,
     clock: Clock,
@@ -238,17 +289,23 @@ struct Driver {
     ready: Option<oneshot::Sender<()>>,
     entrances: [(usize, Option<Entrance>, Arc<ClaimsProfile>); 2],
     tasks: Vec<JoinHandle<()>>,
-    transactions: mpsc::Receiver<Vec<cocoon_ton::TxInfo>>,
-    account: mpsc::Receiver<cocoon_ton::AccountState>,
+    seen_tx: mpsc::Sender<Seen>,
+    seen: mpsc::Receiver<Seen>,
+    /// What is watched, by contract.
+    watched: HashMap<Address, [JoinHandle<()>; 2]>,
+    /// Reads the chain's clock while somebody waits for it.
+    clock_task: Option<JoinHandle<()>>,
+    /// Coins in the wallet, as the core knows them.
+    wallet: Option<u128>,
+    account_poll: Duration,
     roots: watch::Receiver<Arc<crate::root::RootView>>,
     stopped: watch::Sender<Option<String>>,
 }
 
 impl Driver {
-    async fn run(mut self, tick: Duration) {
+    async fn run(mut self, tick: Duration, first: Vec<ProxyEffect>) {
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let first = self.core.take_effects();
         let mut end = self.apply(first);
         while end.is_none() {
             let event = tokio::select! {
@@ -270,11 +327,15 @@ impl Driver {
                     }
                 },
                 Some((ticket, ok)) = self.sent.recv() => ProxyEvent::Transacted { ticket, ok },
-                Some(txs) = self.transactions.recv() => ProxyEvent::Transactions(txs),
-                Some(state) = self.account.recv() => ProxyEvent::Contract(Box::new(state)),
+                Some(seen) = self.seen.recv() => match seen {
+                    Seen::Transactions(txs) => ProxyEvent::Transactions(txs),
+                    Seen::Account(contract, state) => ProxyEvent::OtherContract { contract, state },
+                    Seen::Time(utime) => ProxyEvent::ChainTime(utime),
+                },
                 Ok(()) = self.roots.changed() => ProxyEvent::Root(Box::new((**self.roots.borrow_and_update()).clone())),
                 Some(command) = self.commands.recv() => match command {
                     Command::Drain => ProxyEvent::Drain,
+                    Command::Close => ProxyEvent::Close,
                     Command::Stats(reply) => {
                         let _ = reply.send(super::stats::stats(&self.core));
                         continue;
@@ -298,8 +359,14 @@ impl Driver {
             };
             let effects = self.core.handle(self.clock.now_ms(), event);
             end = self.apply(effects);
+            end = self.report_wallet().or(end);
         }
-        for task in &self.tasks {
+        for task in self
+            .tasks
+            .iter()
+            .chain(self.watched.values().flatten())
+            .chain(&self.clock_task)
+        {
             task.abort();
         }
         self.peers.close_all("the proxy stops");
@@ -348,6 +415,16 @@ impl Driver {
                     self.settlement
                         .transact(ticket, message, self.sent_tx.clone());
                 }
+                ProxyEffect::Watch { contract, after_lt } => {
+                    self.watch(contract, after_lt);
+                    self.watch_clock();
+                }
+                ProxyEffect::Unwatch(contract) => {
+                    for task in self.watched.remove(&contract).into_iter().flatten() {
+                        task.abort();
+                    }
+                }
+                ProxyEffect::Note(text) => info!("{text}"),
                 ProxyEffect::Ready => self.open(),
                 ProxyEffect::Drained => end = Some("drained".to_owned()),
                 ProxyEffect::Halt(reason) => {
@@ -358,6 +435,70 @@ impl Driver {
             }
         }
         end
+    }
+
+    /// Tells the core when the wallet's balance has changed.
+    fn report_wallet(&mut self) -> Option<String> {
+        let Settlement::OnChain { wallet, .. } = &self.settlement else {
+            return None;
+        };
+        let status = wallet.status();
+        if status.condition == Condition::Starting || self.wallet == Some(status.balance) {
+            return None;
+        }
+        self.wallet = Some(status.balance);
+        let effects = self
+            .core
+            .handle(self.clock.now_ms(), ProxyEvent::Wallet(status.balance));
+        self.apply(effects)
+    }
+
+    /// Follows a contract and its transactions.
+    fn watch(&mut self, contract: Address, after_lt: u64) {
+        let every = self.account_poll;
+        let mut txs = self
+            .settlement
+            .watch_transactions(contract, after_lt, every);
+        let out = self.seen_tx.clone();
+        let transactions = tokio::spawn(async move {
+            while let Some(batch) = txs.recv().await {
+                if out.send(Seen::Transactions(batch)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut states = self.settlement.watch_account(contract, every);
+        let out = self.seen_tx.clone();
+        let account = tokio::spawn(async move {
+            while let Some(state) = states.recv().await {
+                let seen = Seen::Account(contract, Box::new(state));
+                if out.send(seen).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let before = self.watched.insert(contract, [transactions, account]);
+        for task in before.into_iter().flatten() {
+            task.abort();
+        }
+    }
+
+    /// Delays of contracts end by the chain's clock.
+    fn watch_clock(&mut self) {
+        let (Some(chain), None) = (self.settlement.chain().cloned(), &self.clock_task) else {
+            return;
+        };
+        let (every, out) = (self.account_poll, self.seen_tx.clone());
+        self.clock_task = Some(tokio::spawn(async move {
+            loop {
+                if let Ok(network) = chain.network().await
+                    && out.send(Seen::Time(network.utime)).await.is_err()
+                {
+                    return;
+                }
+                tokio::time::sleep(every).await;
+            }
+        }));
     }
 
     /// Begins to accept links.

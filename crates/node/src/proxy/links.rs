@@ -48,6 +48,10 @@ pub enum ClientPhase {
 /// A client's connection.
 pub struct ClientLink {
     pub(super) phase: ClientPhase,
+    /// The proxy contract it was made under; none yet in the first phase.
+    pub(super) contract: Option<Address>,
+    /// Its contract takes no more work: closed from this time on, as soon as nothing runs.
+    pub(super) leave_at_ms: Option<u64>,
     pub(super) version: i32,
     pub(super) since_ms: u64,
 }
@@ -70,6 +74,10 @@ pub enum WorkerPhase {
 /// A worker's connection.
 pub struct WorkerLink {
     pub(super) phase: WorkerPhase,
+    /// The proxy contract it was made under; none yet in the first phase.
+    pub(super) contract: Option<Address>,
+    /// Its contract takes no more work: closed from this time on, as soon as nothing runs.
+    pub(super) leave_at_ms: Option<u64>,
     pub(super) peer: PeerInfo,
     pub(super) version: i32,
     pub(super) owner: Address,
@@ -85,9 +93,27 @@ pub struct WorkerLink {
 }
 
 impl LinkState {
+    /// The proxy contract it was made under.
+    pub(super) fn contract(&self) -> Option<Address> {
+        match self {
+            LinkState::Client(c) => c.contract,
+            LinkState::Worker(w) => w.contract,
+        }
+    }
+
+    /// When a link to an old contract is to end.
+    pub(super) fn leave_at_ms(&self) -> Option<u64> {
+        match self {
+            LinkState::Client(c) => c.leave_at_ms,
+            LinkState::Worker(w) => w.leave_at_ms,
+        }
+    }
+
     pub(super) fn new_client(_peer: PeerInfo, now: u64) -> Self {
         LinkState::Client(ClientLink {
             phase: ClientPhase::New,
+            contract: None,
+            leave_at_ms: None,
             version: 0,
             since_ms: now,
         })
@@ -96,6 +122,8 @@ impl LinkState {
     pub(super) fn new_worker(peer: PeerInfo, now: u64) -> Self {
         LinkState::Worker(Box::new(WorkerLink {
             phase: WorkerPhase::New,
+            contract: None,
+            leave_at_ms: None,
             peer,
             version: 0,
             owner: Address {
@@ -162,6 +190,12 @@ impl ProxyCore {
             Some(LinkState::Client(_)) => self.fail_requests_of(link),
             None => {}
         }
+    }
+
+    /// The proxy contract a link was made under.
+    pub(super) fn contract_of(&self, link: LinkId) -> Address {
+        let made_under = self.links.get(&link).and_then(LinkState::contract);
+        made_under.unwrap_or(self.sc)
     }
 
     pub(super) fn expire_handshakes(&mut self) {

@@ -13,6 +13,7 @@ use cocoon_ton::{AccountState, Address, Cell, TxInfo};
 use super::accounts::{Holdings, Pending};
 use super::core::{Phase, ProxyCore};
 use super::links::{ClientPhase, LinkState};
+use super::old::OldContract;
 use super::types::ProxyEffect;
 use crate::payment;
 use crate::settlement::ChainMode;
@@ -51,7 +52,8 @@ impl ProxyCore {
                 .workers
                 .values()
                 .any(|a| a.tracker.needs_commit());
-        if due && news {
+        // What is left of an old contract is signed once, and everybody waits for it.
+        if (due && news) || self.old_needs_commit() {
             self.commit_wanted = true;
             self.touch_meta();
         }
@@ -69,7 +71,7 @@ impl ProxyCore {
         match message.encode() {
             Ok(body) => {
                 let to = self.sc;
-                let ticket = self.transact(to, COMMIT_VALUE, body);
+                let ticket = self.transact(to, COMMIT_VALUE, None, Some(body));
                 let pending = Pending {
                     ticket,
                     expected: AdjustedTokens::ZERO,
@@ -81,14 +83,20 @@ impl ProxyCore {
         }
     }
 
-    fn transact(&mut self, to: Address, value: u64, body: Cell) -> u64 {
+    pub(super) fn transact(
+        &mut self,
+        to: Address,
+        value: u64,
+        init: Option<Cell>,
+        body: Option<Cell>,
+    ) -> u64 {
         let ticket = self.ticket();
         self.fx.push(ProxyEffect::Transact {
             ticket,
             to,
             value,
-            init: None,
-            body: Some(body),
+            init,
+            body,
         });
         ticket
     }
@@ -97,11 +105,16 @@ impl ProxyCore {
 
     pub(super) fn on_transactions(&mut self, txs: Vec<TxInfo>) {
         for tx in txs {
-            if tx.lt <= self.cursor_lt || self.phase == Phase::Stopped {
+            if self.phase == Phase::Stopped {
+                return;
+            }
+            let sc = tx.account;
+            if self.keep_for_founding(&tx) {
                 continue;
             }
-            self.cursor_lt = tx.lt;
-            self.touch_meta();
+            if !self.advance_cursor(sc, tx.lt) {
+                continue;
+            }
             // Notices carry no gas, so they count whether or not the transaction succeeded (contracts.md 14.1).
             let Some(msg) = tx.in_msg.filter(|m| !m.bounced) else {
                 continue;
@@ -114,6 +127,7 @@ impl ProxyCore {
             if tx.aborted && tx.compute_exit_code.is_some() {
                 continue;
             }
+            self.note_closing(sc, tx.lt, &message, tx.aborted);
             match message {
                 ProxyMessage::SaveState(s) if src == self.cfg.wallet => {
                     self.on_commit_seen(StateCommit {
@@ -126,7 +140,7 @@ impl ProxyCore {
                     ledger,
                     payload,
                     ..
-                } => self.on_client_notice(src, owner, &ledger, payload),
+                } => self.on_client_notice(sc, src, owner, &ledger, payload),
                 ProxyMessage::WorkerRequest {
                     owner,
                     status,
@@ -134,6 +148,7 @@ impl ProxyCore {
                     ..
                 } => {
                     self.on_worker_notice(
+                        sc,
                         src,
                         owner,
                         status == cocoon_ton::abi::ContractStatus::Closed,
@@ -152,6 +167,7 @@ impl ProxyCore {
                     return;
                 }
                 self.commit.take_if(|(c, _)| c.save_no <= save_no);
+                self.old_committed(save_no);
                 for a in self.books.clients.values_mut() {
                     a.tracker.observed_commit(save_no);
                     if self.cfg.contracts == ChainMode::Assumed {
@@ -177,23 +193,27 @@ impl ProxyCore {
 
     fn on_client_notice(
         &mut self,
+        sc: Address,
         src: Address,
         owner: Address,
         ledger: &ClientLedger,
         payload: Option<ClientRequestPayload>,
     ) {
         let key = self.cfg.key.verifying_key().to_bytes();
-        let expected = match self.books.clients.get(&owner) {
+        let expected = match self.client_at(sc, owner) {
             Some(a) => a.sc,
-            None => match self.root.client_contract(self.sc, key, owner) {
+            None => match self.view_of(sc).client_contract(sc, key, owner) {
                 Ok(init) => init.address,
                 Err(_) => return,
             },
         };
-        if expected != src || self.ensure_client(owner).is_err() {
+        if expected != src || self.ensure_client_at(sc, owner).is_err() {
             return;
         }
-        let Some(a) = self.books.clients.get_mut(&owner) else {
+        if matches!(payload, Some(ClientRequestPayload::TopUp { .. })) {
+            self.note_top_up(sc, owner);
+        }
+        let Some(a) = self.client_at(sc, owner) else {
             return;
         };
         let known = a.tracker.max().0;
@@ -216,7 +236,7 @@ impl ProxyCore {
                 a.pending = None;
             }
         }
-        self.touch_client(owner);
+        self.touch_client_at(sc, owner);
         if let Some(ClientRequestPayload::Register { nonce }) = payload {
             self.on_registered(owner, nonce);
         }
@@ -244,8 +264,15 @@ impl ProxyCore {
         }
     }
 
-    fn on_worker_notice(&mut self, src: Address, owner: Address, closed: bool, tokens: u64) {
-        let Some(a) = self.books.workers.get_mut(&owner) else {
+    fn on_worker_notice(
+        &mut self,
+        sc: Address,
+        src: Address,
+        owner: Address,
+        closed: bool,
+        tokens: u64,
+    ) {
+        let Some(a) = self.worker_at(sc, owner) else {
             return;
         };
         if a.sc != src {
@@ -260,7 +287,7 @@ impl ProxyCore {
         if a.pending.as_ref().is_some_and(|p| tokens >= p.expected.0) {
             a.pending = None;
         }
-        self.touch_worker(owner);
+        self.touch_worker_at(sc, owner);
     }
 
     pub(super) fn on_contract(&mut self, state: &AccountState) {
@@ -273,50 +300,36 @@ impl ProxyCore {
             stake: contract.stake,
             last_lt: state.last_lt,
         };
-        if contract.status != cocoon_ton::abi::ContractStatus::Normal && self.disabled.is_none() {
-            let text = "the proxy contract is closing on chain".to_owned();
-            self.fx.push(ProxyEffect::Alarm(text.clone()));
-            self.disabled = Some(text);
+        if contract.status != cocoon_ton::abi::ContractStatus::Normal {
+            self.close_contract("the proxy contract is closing on chain");
         }
     }
 
     // ---- signing ------------------------------------------------------------------------------
 
     /// BOC of the newest charge that may be shown to a client.
-    pub(super) fn client_payment(&mut self, owner: Address) -> Option<Vec<u8>> {
+    pub(super) fn client_payment(&mut self, sc: Address, owner: Address) -> Option<Vec<u8>> {
         let query_id = self.draw_u64();
-        let a = self.books.clients.get_mut(&owner)?;
+        let (key, wallet) = (self.cfg.key.clone(), self.cfg.wallet);
+        let a = self.client_at(sc, owner)?;
         let tokens = a.tracker.signed().0;
         if a.payment.as_ref().is_none_or(|(t, _)| *t != tokens) {
-            let boc = payment::sign(
-                &self.cfg.key,
-                SignedOp::ClientCharge,
-                a.sc,
-                tokens,
-                query_id,
-                self.cfg.wallet,
-            )
-            .ok()?;
+            let boc =
+                payment::sign(&key, SignedOp::ClientCharge, a.sc, tokens, query_id, wallet).ok()?;
             a.payment = Some((tokens, boc));
         }
         a.payment.as_ref().map(|(_, boc)| boc.clone())
     }
 
     /// BOC of the newest payout that may be shown to a worker.
-    pub(super) fn worker_payment(&mut self, owner: Address) -> Option<Vec<u8>> {
+    pub(super) fn worker_payment(&mut self, sc: Address, owner: Address) -> Option<Vec<u8>> {
         let query_id = self.draw_u64();
-        let a = self.books.workers.get_mut(&owner)?;
+        let (key, wallet) = (self.cfg.key.clone(), self.cfg.wallet);
+        let a = self.worker_at(sc, owner)?;
         let tokens = a.tracker.signed().0;
         if a.payment.as_ref().is_none_or(|(t, _)| *t != tokens) {
-            let boc = payment::sign(
-                &self.cfg.key,
-                SignedOp::WorkerPayout,
-                a.sc,
-                tokens,
-                query_id,
-                self.cfg.wallet,
-            )
-            .ok()?;
+            let boc =
+                payment::sign(&key, SignedOp::WorkerPayout, a.sc, tokens, query_id, wallet).ok()?;
             a.payment = Some((tokens, boc));
         }
         a.payment.as_ref().map(|(_, boc)| boc.clone())
@@ -420,7 +433,7 @@ impl ProxyCore {
         .encode();
         if let Ok(body) = body {
             let (to, value) = (self.sc, self.cfg.settings.withdraw_value);
-            let ticket = self.transact(to, value, body);
+            let ticket = self.transact(to, value, None, Some(body));
             self.withdraw = Some(Pending {
                 ticket,
                 expected: AdjustedTokens::ZERO,
@@ -429,6 +442,7 @@ impl ProxyCore {
         }
     }
 
+    /// Sends a signed total to the contract of a client or worker.
     pub(super) fn submit(
         &mut self,
         is_client: bool,
@@ -436,28 +450,44 @@ impl ProxyCore {
         op: SignedOp,
         total: AdjustedTokens,
     ) {
-        let sc = if is_client {
+        let to = if is_client {
             self.books.clients.get(&owner).map(|a| a.sc)
         } else {
             self.books.workers.get(&owner).map(|a| a.sc)
         };
-        let Some(sc) = sc else { return };
+        if let Some(to) = to {
+            self.submit_to(self.sc, is_client, owner, to, op, total, None);
+        }
+    }
+
+    /// Sends a signed total to the contract `to` of a client or worker of our contract `sc`.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn submit_to(
+        &mut self,
+        sc: Address,
+        is_client: bool,
+        owner: Address,
+        to: Address,
+        op: SignedOp,
+        total: AdjustedTokens,
+        init: Option<Cell>,
+    ) {
         let query_id = self.draw_u64();
-        let signed = payment::sign(&self.cfg.key, op, sc, total.0, query_id, self.cfg.wallet)
+        let signed = payment::sign(&self.cfg.key, op, to, total.0, query_id, self.cfg.wallet)
             .and_then(|boc| payment::readdressed(&boc, self.cfg.wallet));
         let Ok(body) = signed else { return };
         let value = self.cfg.settings.message_value;
-        let ticket = self.transact(sc, value, body);
+        let ticket = self.transact(to, value, init, Some(body));
         let pending = Some(Pending {
             ticket,
             expected: total,
             until_ms: None,
         });
         if is_client {
-            if let Some(a) = self.books.clients.get_mut(&owner) {
+            if let Some(a) = self.client_at(sc, owner) {
                 a.pending = pending;
             }
-        } else if let Some(a) = self.books.workers.get_mut(&owner) {
+        } else if let Some(a) = self.worker_at(sc, owner) {
             a.pending = pending;
         }
     }
@@ -481,6 +511,8 @@ impl ProxyCore {
             .values_mut()
             .map(|a| &mut a.pending)
             .chain(self.books.workers.values_mut().map(|a| &mut a.pending))
+            .chain(self.old.values_mut().flat_map(OldContract::slots))
+            .chain(self.founding.iter_mut().map(|f| &mut f.pending))
             .chain(std::iter::once(&mut self.withdraw));
         for slot in slots {
             if let Some(p) = slot

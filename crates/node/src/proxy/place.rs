@@ -66,7 +66,9 @@ impl ProxyCore {
             let LinkState::Worker(w) = state else {
                 continue;
             };
-            if w.phase != WorkerPhase::Ok || &w.model != model || !self.worker_allowed(w) {
+            // Both are booked at the same contract.
+            let same = w.contract == Some(job.contract);
+            if w.phase != WorkerPhase::Ok || !same || &w.model != model || !self.worker_allowed(w) {
                 continue;
             }
             connected = true;

@@ -20,6 +20,8 @@ const HOP_SHARE: f64 = 0.95;
 
 /// A request of a client, wherever it stands.
 pub(super) struct Job {
+    /// Proxy contract whose accounts it is booked on.
+    pub contract: Address,
     pub client_link: LinkId,
     pub client_version: i32,
     pub client_rid: [u8; 32],
@@ -63,6 +65,7 @@ pub struct Running {
 
 /// What remains of a request after its books are closed.
 pub struct Closed {
+    pub(super) contract: Address,
     pub(super) rid: [u8; 32],
     pub(super) used: AdjustedTokens,
     pub(super) client_link: LinkId,
@@ -88,6 +91,9 @@ impl ProxyCore {
         match proto::parse_client_packet(data) {
             Ok(Some(ClientPacket::Run(q))) => {
                 let rid = q.request_id;
+                if self.is_retired(link) {
+                    return self.turn_away(link, version, rid);
+                }
                 if let Err((code, text)) = self.admit(link, version, owner, q) {
                     self.meter.refuse(self.now, Outcome::of_code(code));
                     self.reject(link, version, rid, code, &text);
@@ -194,6 +200,7 @@ impl ProxyCore {
             .min(self.cfg.settings.max_timeout_ms)
             .max(1);
         let job = Job {
+            contract: self.sc,
             client_link: link,
             client_version: version,
             client_rid: q.request_id,
@@ -228,7 +235,7 @@ impl ProxyCore {
 
     /// Gives back what a request had set aside.
     pub(super) fn release(&mut self, job: &Job) {
-        if let Some(a) = self.books.clients.get_mut(&job.client) {
+        if let Some(a) = self.client_at(job.contract, job.client) {
             a.reserved = a.reserved.saturating_sub(job.reserved);
             a.running = a.running.saturating_sub(1);
         }
@@ -243,7 +250,7 @@ impl ProxyCore {
         w.running += 1;
         let (worker, worker_version) = (w.owner, w.version);
         let left_ms = job.deadline_ms.saturating_sub(self.now).max(1);
-        let signed_payment = self.worker_payment(worker);
+        let signed_payment = self.worker_payment(job.contract, worker);
         let bytes = job.query.len();
         self.meter
             .begin(self.now, rid, job.client_rid, Some(rid), bytes);
@@ -302,7 +309,14 @@ impl ProxyCore {
 
     /// Reports a failure of the proxy itself. To clients of version 1 and above a failure before the head is a
     /// complete HTTP answer, the only form the reference client survives (appendix A).
-    fn reject(&mut self, link: LinkId, version: i32, rid: [u8; 32], code: i32, text: &str) {
+    pub(super) fn reject(
+        &mut self,
+        link: LinkId,
+        version: i32,
+        rid: [u8; 32],
+        code: i32,
+        text: &str,
+    ) {
         let data = self.refusal(version, rid, code, text, None);
         self.send(link, data);
     }

@@ -5,6 +5,7 @@ use cocoon_ton::{AccountState, Address, Cell, TxInfo};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
+use super::moving::ClosingSettings;
 use crate::link::{LinkEffect, LinkEvent};
 use crate::root::RootView;
 use crate::settlement::ChainMode;
@@ -67,6 +68,10 @@ pub struct ProxySettings {
     pub max_kept_bytes: usize,
     /// Unauthorized links are closed after this time.
     pub handshake_timeout_ms: u64,
+    /// NanoTON of stake that a new contract gets, if not the usual ([`default_stake`](super::default_stake)).
+    pub stake: Option<u128>,
+    /// Leaving a contract.
+    pub closing: ClosingSettings,
 }
 
 impl Default for ProxySettings {
@@ -84,6 +89,8 @@ impl Default for ProxySettings {
             max_queue_bytes: 128 << 20,
             max_kept_bytes: 256 << 20,
             handshake_timeout_ms: 320_000,
+            stake: None,
+            closing: ClosingSettings::default(),
         }
     }
 }
@@ -101,10 +108,24 @@ pub enum ProxyEvent {
     Root(Box<RootView>),
     /// The batch with this number is durable.
     Saved(u32),
-    /// New transactions of the own contract, oldest first.
+    /// New transactions of a contract, oldest first.
     Transactions(Vec<TxInfo>),
     /// State of the own contract.
     Contract(Box<AccountState>),
+    /// State of another contract that [`ProxyEffect::Watch`] named.
+    OtherContract {
+        /// Which.
+        contract: Address,
+        /// As read.
+        state: Box<AccountState>,
+    },
+    /// Coins in the node's wallet, nanoTON.
+    Wallet(u128),
+    /// The chain's clock, Unix seconds.
+    ChainTime(u32),
+    /// Give up the contract: finish what runs, pay everybody, close it, and take no more requests until the root's
+    /// params change.
+    Close,
     /// A message asked for with [`ProxyEffect::Transact`] went out, or did not.
     Transacted {
         /// Ticket of the effect.
@@ -141,6 +162,17 @@ pub enum ProxyEffect {
         /// Body; `None` for an empty one.
         body: Option<Cell>,
     },
+    /// Report this contract and its transactions too. A contract that is watched already is read again from there.
+    Watch {
+        /// Which.
+        contract: Address,
+        /// Logical time of the last transaction that is known.
+        after_lt: u64,
+    },
+    /// Report this contract no more.
+    Unwatch(Address),
+    /// Something worth a line in the log.
+    Note(String),
     /// The first state commit was seen on chain: links may come in.
     Ready,
     /// Nothing runs any more after [`ProxyEvent::Drain`].

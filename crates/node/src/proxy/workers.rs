@@ -107,7 +107,8 @@ impl ProxyCore {
                 Ok(())
             }
             (WorkerPhase::Ok, WorkerQuery::UpdatePaymentStatus(_)) => {
-                let status = self.worker_status(owner);
+                let contract = self.contract_of(link);
+                let status = self.worker_status(contract, owner);
                 self.reply(link, id, proto::worker_payment_status(&status));
                 Ok(())
             }
@@ -179,6 +180,7 @@ impl ProxyCore {
         if let Some(LinkState::Worker(w)) = self.links.get_mut(&link) {
             w.phase = WorkerPhase::Compare;
             w.version = version;
+            w.contract = Some(self.sc);
             w.owner = owner;
             w.model = base_model(&q.model).to_owned();
             w.full_model = q.model;
@@ -236,7 +238,7 @@ impl ProxyCore {
         owner: Address,
         q: &worker::CompareBalanceWithProxy,
     ) -> Result<(), Refusal> {
-        let status = self.worker_status(owner);
+        let status = self.worker_status(self.sc, owner);
         let ours = self
             .books
             .workers
@@ -273,12 +275,10 @@ impl ProxyCore {
         Ok(())
     }
 
-    pub(super) fn worker_status(&mut self, owner: Address) -> PaymentStatus {
-        let signed_payment = self.worker_payment(owner);
+    pub(super) fn worker_status(&mut self, contract: Address, owner: Address) -> PaymentStatus {
+        let signed_payment = self.worker_payment(contract, owner);
         let (db, max) = self
-            .books
-            .workers
-            .get(&owner)
+            .worker_at(contract, owner)
             .map_or((0, 0), |a| (a.tracker.db().0, a.tracker.max().0));
         PaymentStatus {
             signed_payment,

@@ -65,6 +65,8 @@ pub(super) struct ProxyAccount {
     pub chain: Option<OnChain>,
     /// Logical time of the contract's transaction that `chain` was read after.
     pub chain_lt: u64,
+    /// The contract's own coins, nanoTON.
+    pub coins: u128,
     pub pending: Option<Pending>,
     /// Messages in a row without an effect, for the back-off.
     pub failures: u32,
@@ -72,6 +74,8 @@ pub(super) struct ProxyAccount {
     pub next_review_ms: u64,
     pub running: u32,
     pub last_active_ms: u64,
+    /// The closed contract was asked for its own coins; asked once in a process.
+    pub swept: bool,
 }
 
 /// The worker contract as read.
@@ -120,12 +124,14 @@ impl ProxyAccount {
             kept: false,
             chain: None,
             chain_lt: 0,
+            coins: 0,
             pending: None,
             failures: 0,
             not_before_ms: 0,
             next_review_ms: 0,
             running: 0,
             last_active_ms: now,
+            swept: false,
         }
     }
 
@@ -159,12 +165,14 @@ impl ProxyAccount {
             kept: true,
             chain: None,
             chain_lt: 0,
+            coins: 0,
             pending: None,
             failures: 0,
             not_before_ms: 0,
             next_review_ms: 0,
             running: 0,
             last_active_ms: now,
+            swept: false,
         })
     }
 

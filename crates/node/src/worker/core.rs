@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::account::{ACCOUNT, INIT, Payment, ProxyAccount};
 use super::links::ProxyLink;
+use super::moving::{META, closed_of, meta_record};
 use super::requests::Running;
 use super::types::{WorkerConfig, WorkerEffect, WorkerEvent};
 use crate::footprint::Footprint;
@@ -71,6 +72,11 @@ pub struct WorkerCore {
     pub(super) links: BTreeMap<LinkId, ProxyLink>,
     pub(super) requests: BTreeMap<u64, Running>,
     pub(super) coefficient: Coefficient,
+    /// Root configurations before this one, for requests on contracts that were made from them.
+    pub(super) older: Vec<RootView>,
+    pub(super) root_asked_ms: u64,
+    /// Given up by the operator: no more work, and everything earned is fetched.
+    pub(super) closed: bool,
     pub(super) enabled: bool,
     pub(super) healthy: bool,
     pub(super) phase: Phase,
@@ -78,8 +84,9 @@ pub struct WorkerCore {
     pub(super) fx: Vec<WorkerEffect>,
     pub(super) counters: Counters,
     pub(super) meter: Meter<u64>,
-    dirty: BTreeSet<Address>,
+    pub(super) dirty: BTreeSet<Address>,
     forgotten: Vec<Address>,
+    pub(super) dirty_meta: bool,
     saving: Option<SavePoint>,
     save_no: u64,
     held: VecDeque<(u64, Held)>,
@@ -97,6 +104,7 @@ impl WorkerCore {
     ) -> Result<Self, RecordsError> {
         let mut fx = Vec::new();
         let mut accounts = BTreeMap::new();
+        let mut closed = false;
         let records: BTreeMap<String, Vec<u8>> = records.into_iter().collect();
         for (name, value) in &records {
             let bad = || RecordsError::Record(name.clone());
@@ -106,6 +114,8 @@ impl WorkerCore {
                 let account = ProxyAccount::restored(contract, value, init, now_ms);
                 accounts.insert(contract, account.ok_or_else(bad)?);
                 fx.push(WorkerEffect::Watch(contract));
+            } else if name == META {
+                closed = closed_of(value).ok_or_else(bad)?;
             } else if !name.starts_with(INIT) {
                 return Err(bad());
             }
@@ -118,6 +128,9 @@ impl WorkerCore {
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
             coefficient,
+            older: Vec::new(),
+            root_asked_ms: 0,
+            closed,
             enabled: true,
             healthy: false,
             phase: Phase::Serving,
@@ -127,6 +140,7 @@ impl WorkerCore {
             meter: Meter::default(),
             dirty: BTreeSet::new(),
             forgotten: Vec::new(),
+            dirty_meta: false,
             saving: None,
             save_no: 0,
             held: VecDeque::new(),
@@ -195,6 +209,7 @@ impl WorkerCore {
             WorkerEvent::Link(LinkEvent::Down { link, .. }) => self.on_down(link),
             WorkerEvent::Tick => {
                 self.expire_requests();
+                self.leave_outdated_links();
                 self.ask_status();
                 self.review_accounts();
             }
@@ -211,6 +226,7 @@ impl WorkerCore {
                 self.enabled = enabled;
                 self.announce();
             }
+            WorkerEvent::SetClosed(closed) => self.set_closed(closed),
             WorkerEvent::SetCoefficient(thousandths) => match Coefficient::new(thousandths) {
                 Ok(c) => {
                     self.coefficient = c;
@@ -227,7 +243,7 @@ impl WorkerCore {
 
     /// Whether new requests are welcome.
     pub(super) fn serving(&self) -> bool {
-        self.enabled && self.healthy && self.phase == Phase::Serving
+        self.enabled && self.healthy && !self.closed && self.phase == Phase::Serving
     }
 
     /// Tells every link in service what it does not know yet: open or closed, and the price (4.4).
@@ -258,7 +274,7 @@ impl WorkerCore {
         if root.version < self.root.version {
             return;
         }
-        self.root = root;
+        self.replace_root(root);
         self.mark_outdated();
         if self.cfg.check_hashes {
             let banned: Vec<LinkId> = self
@@ -270,35 +286,6 @@ impl WorkerCore {
             for link in banned {
                 self.close(link, "the proxy's image left the root contract's list");
             }
-        }
-    }
-
-    /// Contracts are made from one version of the parameters; links to older ones finish what runs (1.9).
-    fn mark_outdated(&mut self) {
-        let (now, current) = (self.now, self.root.params.params_version);
-        for (sc, a) in &mut self.accounts {
-            if a.params_version < current && a.outdated_since_ms.is_none() {
-                a.outdated_since_ms = Some(now);
-                if a.kept {
-                    self.dirty.insert(*sc);
-                }
-            }
-        }
-        let stale: Vec<LinkId> = self
-            .links
-            .iter_mut()
-            .filter_map(|(link, l)| {
-                let account = self.accounts.get(l.account.as_ref()?)?;
-                account.outdated_since_ms?;
-                l.stale = true;
-                Some(*link)
-            })
-            .collect();
-        if !stale.is_empty() {
-            self.announce();
-        }
-        for link in stale {
-            self.close_if_done(link);
         }
     }
 
@@ -348,11 +335,15 @@ impl WorkerCore {
 
     /// One batch at a time: whatever changes while one is written goes into the next, so the disk sets the pace.
     fn maybe_save(&mut self) {
-        if self.saving.is_some() || (self.dirty.is_empty() && self.forgotten.is_empty()) {
+        let idle = self.dirty.is_empty() && self.forgotten.is_empty() && !self.dirty_meta;
+        if self.saving.is_some() || idle {
             return;
         }
         self.save_no += 1;
         let mut batch: Vec<Change> = Vec::new();
+        if std::mem::take(&mut self.dirty_meta) {
+            batch.push((META.to_owned(), Some(meta_record(self.closed))));
+        }
         let mut payments = Vec::new();
         for sc in std::mem::take(&mut self.dirty) {
             let Some(a) = self.accounts.get_mut(&sc) else {

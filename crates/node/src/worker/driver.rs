@@ -131,6 +131,12 @@ impl WorkerHandle {
         self.event(WorkerEvent::SetEnabled(enabled)).await;
     }
 
+    /// Gives the worker up: it takes no more requests, also after a restart, and fetches everything it has earned; or
+    /// takes it into use again.
+    pub async fn set_closed(&self, closed: bool) {
+        self.event(WorkerEvent::SetClosed(closed)).await;
+    }
+
     /// Changes the price factor, thousandths.
     pub async fn set_coefficient(&self, thousandths: u32) {
         self.event(WorkerEvent::SetCoefficient(thousandths)).await;
@@ -194,6 +200,7 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
     let (health_tx, health) = mpsc::channel(1);
     let (sent_tx, sent) = mpsc::unbounded_channel();
     let (states_tx, states) = mpsc::channel(64);
+    let (fresh_roots_tx, fresh_roots) = mpsc::channel(1);
     let dial = DialConfig {
         port: 0,
         way: o.way,
@@ -223,6 +230,8 @@ pub async fn start(o: WorkerOptions) -> Result<WorkerHandle, NodeError> {
         sent_tx,
         sent,
         watched: HashMap::new(),
+        fresh_roots_tx,
+        fresh_roots,
         states_tx,
         states,
         dialler,
@@ -355,6 +364,8 @@ struct Driver {
     sent_tx: mpsc::UnboundedSender<(u64, bool)>,
     sent: mpsc::UnboundedReceiver<(u64, bool)>,
     watched: HashMap<Address, JoinHandle<()>>,
+    fresh_roots_tx: mpsc::Sender<RootView>,
+    fresh_roots: mpsc::Receiver<RootView>,
     states_tx: mpsc::Sender<(Address, AccountState)>,
     states: mpsc::Receiver<(Address, AccountState)>,
     dialler: JoinHandle<()>,
@@ -389,6 +400,7 @@ impl Driver {
                     }
                 },
                 Some((ticket, ok)) = self.sent.recv() => WorkerEvent::Transacted { ticket, ok },
+                Some(root) = self.fresh_roots.recv() => WorkerEvent::Root(Box::new(root)),
                 Some((contract, state)) = self.states.recv() => {
                     WorkerEvent::Contract { contract, state: Box::new(state) }
                 }
@@ -476,6 +488,7 @@ impl Driver {
                     }
                 }
                 WorkerEffect::Watch(contract) => self.watch(contract),
+                WorkerEffect::ReadRoot => self.read_root(),
                 WorkerEffect::Unwatch(contract) => {
                     if let Some(task) = self.watched.remove(&contract) {
                         task.abort();
@@ -512,6 +525,17 @@ impl Driver {
             }
         }
         end
+    }
+
+    /// Reads the root contract beside its poll.
+    fn read_root(&self) {
+        let (settlement, out) = (self.settlement.clone(), self.fresh_roots_tx.clone());
+        tokio::spawn(async move {
+            if let Some(root) = settlement.root_now().await {
+                // The worker may have stopped.
+                let _ = out.send(root).await;
+            }
+        });
     }
 
     fn watch(&mut self, contract: Address) {

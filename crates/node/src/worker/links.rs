@@ -59,6 +59,8 @@ pub(super) struct ProxyLink {
     pub told_coefficient: Coefficient,
     /// The contract belongs to outdated parameters: no new requests, closed when the last one ends.
     pub stale: bool,
+    /// Its contract is outdated: stale from this time on.
+    pub leave_at_ms: Option<u64>,
 }
 
 impl ProxyLink {
@@ -112,6 +114,7 @@ impl WorkerCore {
                 told_open: None,
                 told_coefficient: self.coefficient,
                 stale: false,
+                leave_at_ms: None,
             },
         );
         if !trusted {
@@ -283,6 +286,7 @@ impl WorkerCore {
             .proxy_contract(proxy_owner, key)
             .map_err(|e| e.to_string())?;
         if expected.address != proxy {
+            self.ask_root();
             return Err(format!(
                 "the proxy's contract does not follow from its owner and key: expected {}, found {proxy}; one side may hold an older root contract",
                 expected.address

@@ -4,6 +4,7 @@ mod account;
 mod core;
 mod driver;
 mod links;
+mod moving;
 mod onchain;
 mod operate;
 mod payments;

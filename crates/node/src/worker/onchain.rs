@@ -15,10 +15,19 @@ use crate::payment;
 /// Attempts without effect double the waiting time up to 2^6 = 64 times, an hour with the default.
 const MAX_BACK_OFF: u32 = 6;
 
+/// How long a record is kept for earnings that the proxy has neither signed nor paid: weeks, as an operator may take as
+/// long to bring a dead proxy back.
+const KEEP_UNPAID_S: u64 = 30 * 24 * 3600;
+
+/// Coins of a closed contract that are worth a message, in nanoTON.
+const WORTH_SWEEPING: u128 = 100_000_000;
+
 /// What to do about a contract.
 enum Job {
     Deploy,
     Payout(AdjustedTokens),
+    /// Fetch the closed contract's own coins.
+    Sweep,
     Forget,
 }
 
@@ -52,7 +61,7 @@ impl WorkerCore {
         {
             give_up(a, now, back_off);
         }
-        let job = match decide(a, &self.cfg.settings.settle, now) {
+        let job = match decide(a, &self.cfg.settings.settle, now, self.closed) {
             Ok(job) => job,
             Err(text) => {
                 self.alarm(format!("worker contract {contract}: {text}"));
@@ -63,6 +72,7 @@ impl WorkerCore {
             None => {}
             Some(Job::Deploy) => self.deploy(contract),
             Some(Job::Payout(total)) => self.payout(contract, total),
+            Some(Job::Sweep) => self.sweep(contract),
             Some(Job::Forget) => {
                 let links: Vec<LinkId> = self
                     .links
@@ -106,6 +116,18 @@ impl WorkerCore {
         match payment::readdressed(boc, self.cfg.wallet) {
             Ok(body) => self.transact(contract, tokens, value, true, None, Some(body)),
             Err(e) => self.alarm(format!("the payment for {contract} cannot be sent: {e}")),
+        }
+    }
+
+    fn sweep(&mut self, contract: Address) {
+        let value = self.cfg.settings.message_value;
+        let query_id = self.ticket();
+        // The same message as to a client contract (contracts/README.md).
+        let body = cocoon_exit::Action::Sweep.body(self.cfg.wallet, query_id);
+        if let (Some(a), Ok(body)) = (self.accounts.get_mut(&contract), body) {
+            a.swept = true;
+            let nothing = AdjustedTokens::ZERO;
+            self.transact(contract, nothing, value, true, None, Some(body));
         }
     }
 
@@ -156,6 +178,7 @@ impl WorkerCore {
         };
         let seen = read_contract(a, state);
         a.chain_lt = a.chain_lt.max(state.last_lt);
+        a.coins = state.balance;
         let before = a.chain.replace(seen);
         let arrived = a.pending.as_ref().is_some_and(|p| match seen {
             OnChain::Open { paid } => paid >= p.expected,
@@ -211,6 +234,7 @@ fn decide(
     a: &ProxyAccount,
     settings: &settle::WorkerSettings,
     now: u64,
+    closed: bool,
 ) -> Result<Option<Job>, String> {
     let (Some(chain), Some((signed, _))) = (a.chain, &a.durable) else {
         return Ok(None);
@@ -223,7 +247,9 @@ fn decide(
         OnChain::Missing => AdjustedTokens::ZERO,
         OnChain::Unusable => return Ok(None),
         // Kept while its parameters are current: it reminds us not to work for this proxy again.
-        OnChain::Closed if a.outdated_since_ms.is_none() => return Ok(None),
+        OnChain::Closed if a.pending.is_some() => return Ok(None),
+        OnChain::Closed if !a.swept && a.coins >= WORTH_SWEEPING => return Ok(Some(Job::Sweep)),
+        OnChain::Closed if a.outdated_since_ms.is_none() && !closed => return Ok(None),
         OnChain::Closed => return Ok(Some(Job::Forget)),
     };
     let quiet_for_s = match a.running {
@@ -232,7 +258,11 @@ fn decide(
     };
     let view = WorkerView {
         closed: false,
-        outdated_for_s: a.outdated_since_ms.map(|t| now.saturating_sub(t) / 1000),
+        outdated_for_s: match a.outdated_since_ms {
+            Some(t) => Some(now.saturating_sub(t) / 1000),
+            // Given up: whatever is worth its fee is fetched, and the rest waits for the proxy.
+            None => closed.then_some(0),
+        },
         request_outstanding: a.pending.is_some(),
         signed: *signed,
         on_chain,
@@ -243,14 +273,24 @@ fn decide(
     };
     let settings = settle::WorkerSettings {
         // Half of what the contract's own parameters give, so that the proxy can sign what is left (4.7).
-        close_outdated_after_s: u64::from(a.client_delay / 2).min(settings.close_outdated_after_s),
+        close_outdated_after_s: match a.outdated_since_ms {
+            None => 0,
+            Some(_) => u64::from(a.client_delay / 2).min(settings.close_outdated_after_s),
+        },
         ..*settings
     };
-    let action = review_worker(&settings, &view).map_err(|e| e.to_string())?;
+    let mut action = review_worker(&settings, &view).map_err(|e| e.to_string())?;
+    // What the proxy has not signed yet, it signs with its last payout, however late.
+    let old_s = view.outdated_for_s.unwrap_or_default();
+    let unpaid = a.claims.max() > on_chain && old_s < KEEP_UNPAID_S;
+    // A current contract that was given up stays: its proxy may still sign.
+    if action == WorkerAction::Forget && (unpaid || a.outdated_since_ms.is_none()) {
+        action = WorkerAction::None;
+    }
     let missing = chain == OnChain::Missing && a.pending.is_none();
     Ok(match action {
         WorkerAction::Payout(_) | WorkerAction::None if missing => {
-            let wanted = a.outdated_since_ms.is_none() || action != WorkerAction::None;
+            let wanted = a.outdated_since_ms.is_none() && !closed || action != WorkerAction::None;
             wanted.then_some(Job::Deploy)
         }
         WorkerAction::None => None,

@@ -172,7 +172,7 @@ impl WorkerCore {
                 "a payment that came with a request is worth nothing: {e}"
             ));
         }
-        match self.admit(&q, stale) {
+        match self.admit(link, &q, stale) {
             Ok((http, counter, timeout_ms)) => {
                 let request = self.ticket();
                 self.meter
@@ -223,6 +223,7 @@ impl WorkerCore {
     /// The checks before the backend is asked, cheapest first.
     fn admit(
         &self,
+        link: LinkId,
         q: &WorkerQuery,
         stale: bool,
     ) -> Result<(HttpRequest, UsageCounter, u64), (i32, String)> {
@@ -276,7 +277,7 @@ impl WorkerCore {
             body: checked.body.into(),
         };
         // Billed with the coefficient the proxy accepted it at, not with today's (4.5).
-        let counter = UsageCounter::new(Mode::Streaming, self.root.prices(coefficient));
+        let counter = UsageCounter::new(Mode::Streaming, self.root_of(link).prices(coefficient));
         Ok((request, counter, timeout_ms))
     }
 

@@ -73,6 +73,7 @@ impl WorkerCore {
             "model": self.cfg.model,
             "coefficient": self.coefficient.thousandths(),
             "enabled": self.enabled,
+            "closed": self.closed,
             "healthy": self.healthy,
             "phase": format!("{:?}", self.phase),
             "links": self.links.len(),

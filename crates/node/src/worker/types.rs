@@ -54,6 +54,8 @@ pub struct WorkerSettings {
     pub notice_wait_ms: u64,
     /// Longest time for one request; longer timeouts are cut.
     pub max_timeout_ms: u64,
+    /// Links to outdated contracts go out of service after one to two times this.
+    pub outdated_grace_ms: u64,
 }
 
 impl Default for WorkerSettings {
@@ -67,6 +69,7 @@ impl Default for WorkerSettings {
             review_interval_ms: 10_000,
             notice_wait_ms: 60_000,
             max_timeout_ms: 3_600_000,
+            outdated_grace_ms: 60_000,
         }
     }
 }
@@ -107,6 +110,8 @@ pub enum WorkerEvent {
     Saved(u64),
     /// The operator opens or closes the worker for requests.
     SetEnabled(bool),
+    /// Whether the operator gives this worker up: no more work, everything earned is fetched.
+    SetClosed(bool),
     /// The operator changes the price factor, thousandths.
     SetCoefficient(u32),
     /// Stop taking requests, finish what runs.
@@ -136,6 +141,8 @@ pub enum WorkerEffect {
     Watch(Address),
     /// Poll it no more.
     Unwatch(Address),
+    /// Read the root contract now: a proxy knows more of it than we do.
+    ReadRoot,
     /// Write a batch durably, then report [`WorkerEvent::Saved`].
     Save {
         /// Number of the batch.

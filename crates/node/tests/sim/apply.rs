@@ -66,6 +66,7 @@ impl Sim {
                         self.at(wait, Ev::Poll(node, inc, address));
                     }
                 }
+                Output::Nothing => {}
                 Output::Unwatch(address) => {
                     self.nodes[node].watches.retain(|(_, a, _)| *a != address)
                 }

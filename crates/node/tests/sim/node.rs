@@ -116,6 +116,8 @@ pub enum Output {
     Judge(u64),
     Ready,
     Drained,
+    /// Nothing that concerns the sim.
+    Nothing,
     Halt(String),
     Alarm(String),
 }
@@ -232,6 +234,10 @@ fn from_proxy(e: ProxyEffect) -> Output {
             init,
             body,
         },
+        // The sim's root never changes its params, so there is one contract a proxy.
+        ProxyEffect::Watch { .. } | ProxyEffect::Unwatch(_) | ProxyEffect::Note(_) => {
+            Output::Nothing
+        }
         ProxyEffect::Ready => Output::Ready,
         ProxyEffect::Drained => Output::Drained,
         ProxyEffect::Halt(why) => Output::Halt(why),
@@ -261,6 +267,7 @@ fn from_client(e: ClientEffect) -> Output {
             init,
             body,
         },
+        ClientEffect::Unwatch { .. } | ClientEffect::ReadRoot => Output::Nothing,
         ClientEffect::Judge { ticket, .. } => Output::Judge(ticket),
         ClientEffect::Drained => Output::Drained,
         ClientEffect::Alarm(text) => Output::Alarm(text),
@@ -290,6 +297,7 @@ fn from_worker(e: WorkerEffect) -> Output {
             init,
             body,
         },
+        WorkerEffect::ReadRoot => Output::Nothing,
         WorkerEffect::Drained => Output::Drained,
         WorkerEffect::Alarm(text) => Output::Alarm(text),
     }

@@ -67,7 +67,11 @@ pub fn config() -> WorkerConfig {
         testnet: true,
         check_hashes: true,
         entropy: [7; 32],
-        settings: WorkerSettings::default(),
+        settings: WorkerSettings {
+            // Links leave outdated contracts at once, unless a test wants otherwise.
+            outdated_grace_ms: 0,
+            ..WorkerSettings::default()
+        },
     }
 }
 
