@@ -299,7 +299,7 @@ fn an_answer_to_another_exchange_is_refused() {
     let sealed = exchange.seal(exchange.public(), &SecretKey::new(Zeroizing::new([1; 32])));
     let fields = EnclaveFields {
         report_data: answer_report_data(exchange.public(), &sealed.unwrap()),
-        ..Default::default()
+        ..EnclaveFields::default()
     };
     let old = scene.platform.enclave_quote(&fields);
     let helper = Helper {
@@ -393,7 +393,7 @@ fn the_constant_key_is_refused_outside_test_networks() {
         let encrypted = helper.seal(exchange.public(), &key).unwrap();
         let fields = EnclaveFields {
             report_data: answer_report_data(exchange.public(), &encrypted),
-            ..Default::default()
+            ..EnclaveFields::default()
         };
         let answer = PersistentKey {
             sgx_quote: scene.platform.enclave_quote(&fields),
