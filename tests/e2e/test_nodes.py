@@ -266,13 +266,14 @@ def test_a_worker_and_a_client_join_a_running_network(folder, new_network, backe
         node.data_dir = folder / f"joined-{node.role}"
     try:
         start_funded(home.data_dir, {worker: 10, client: 60})
-        ask = {"model": info["model"], "messages": order(chunks=3), "max_tokens": 10}
+        # By price alone: otherwise the dearer one gets its share.
+        ask = {"model": info["model"], "messages": order(chunks=3), "max_tokens": 10, "provider": {"sort": "price"}}
 
         def answers():
             return http(client.info["url"] + "/v1/chat/completions", ask).status == 200
 
         wait_until("the client has its contract and a deposit", answers, timeout=60)
-        wait_until("the cheaper worker took it", lambda: worker.stats()["requests"]["completed"] >= 1)
+        wait_until("the cheaper worker takes it", lambda: answers() and worker.stats()["requests"]["completed"] >= 1, timeout=60, every=0.5)
         assert int(worker.stats()["wallet"]["balance"]) > 0
         worker.kill()
         client.kill()

@@ -61,7 +61,8 @@ def test_metrics_of_every_role(net):
     requests = "cocoon_requests_total"
     # The proxy passes answers on without looking at their status.
     assert [total(p, requests, outcome="success") for p in (client, proxy, worker)] == [1, 2, 1]
-    assert [total(p, requests, outcome="error_answer") for p in (client, worker)] == [1, 1]
+    assert total(client, requests, outcome="error_answer") == 1
+    assert total(worker, requests, outcome="error_answer") >= 1, "a busy engine is asked again before its answer is passed on"
     assert total(proxy, requests, outcome="invalid") == 1, "the model that nobody serves"
     assert total(client, requests, outcome="invalid") == 2, "that model, and a body that is wrong"
     for page in (client, proxy, worker):

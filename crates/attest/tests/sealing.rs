@@ -297,8 +297,10 @@ fn an_answer_to_another_exchange_is_refused() {
     }
     let exchange = ExchangeKey::generate().unwrap();
     let sealed = exchange.seal(exchange.public(), &SecretKey::new(Zeroizing::new([1; 32])));
-    let mut fields = EnclaveFields::default();
-    fields.report_data = answer_report_data(exchange.public(), &sealed.unwrap());
+    let fields = EnclaveFields {
+        report_data: answer_report_data(exchange.public(), &sealed.unwrap()),
+        ..EnclaveFields::default()
+    };
     let old = scene.platform.enclave_quote(&fields);
     let helper = Helper {
         spoil: &|m| m.sgx_quote = old.clone(),
@@ -389,8 +391,10 @@ fn the_constant_key_is_refused_outside_test_networks() {
     for constant in [sealing::DEBUG_KEY, [0; 32]] {
         let key = SecretKey::new(Zeroizing::new(constant));
         let encrypted = helper.seal(exchange.public(), &key).unwrap();
-        let mut fields = EnclaveFields::default();
-        fields.report_data = answer_report_data(exchange.public(), &encrypted);
+        let fields = EnclaveFields {
+            report_data: answer_report_data(exchange.public(), &encrypted),
+            ..EnclaveFields::default()
+        };
         let answer = PersistentKey {
             sgx_quote: scene.platform.enclave_quote(&fields),
             encrypted,

@@ -297,7 +297,12 @@ fn answers_count_only_on_their_own_link() {
     w.step();
     let head = Answer {
         request_id: id,
-        kind: AnswerKind::Head(proto::error_response(500, b"forged")),
+        kind: AnswerKind::Head(proto::error_response(
+            500,
+            b"forged",
+            cocoon_wire::codes::FAILURE,
+            None,
+        )),
         fin: Some(FinalInfo::default()),
     };
     let link = LinkId(w.links[CLIENT] + 1000);

@@ -89,7 +89,7 @@ impl ExchangeKey {
             }
             z.copy_from_slice(x);
             z.reverse();
-            let mut hash = Sha256::digest(&*z);
+            let mut hash = Sha256::digest(z.as_slice());
             let key = Zeroizing::new(hash.into());
             hash.as_mut_slice().zeroize();
             Ok(key)

@@ -261,7 +261,9 @@ impl ClientCore {
                 if let Some(code) = refused.and_then(|h| h.value.parse::<i32>().ok()) {
                     let waited = self.now.saturating_sub(run.sent_ms);
                     self.judge(link, None, outcome_of(code, waited));
-                    if done.is_some() && may_go_elsewhere(code) && self.try_another(id) {
+                    // What cost something came from a worker, whatever its head says.
+                    let free = done.is_some_and(|tokens| tokens.total == 0);
+                    if free && may_go_elsewhere(code) && self.try_another(id) {
                         return;
                     }
                 }

@@ -421,7 +421,7 @@ impl ProxyCore {
     }
 
     /// Accounts of an old contract from its records.
-    pub(super) fn split_old<'a>(name: &'a str) -> Option<(bool, &'a str, &'a str)> {
+    pub(super) fn split_old(name: &str) -> Option<(bool, &str, &str)> {
         let client = name.strip_prefix(OLD_CLIENT).map(|rest| (true, rest));
         let worker = name.strip_prefix(OLD_WORKER).map(|rest| (false, rest));
         let (is_client, rest) = client.or(worker)?;

@@ -168,10 +168,11 @@ impl Sim {
         for c in 0..self.plan.shape.clients {
             let cap: u64 = match self.plan.hostile {
                 Some(Role::Client) if self.plan.is_hostile(Role::Client, c) => continue,
-                // A lying worker gets what was reserved, and a request is tried three times at most.
-                Some(Role::Worker) => {
+                // A lying worker, or one that was told a wrong coefficient, gets what was reserved, and a request is
+                // tried on three links at most, on each of them with two more workers.
+                Some(Role::Worker | Role::Proxy) => {
                     let mine = self.calls.iter().filter(|call| call.client == c);
-                    mine.map(|call| 3 * call.reserve).sum()
+                    mine.map(|call| 9 * call.reserve).sum()
                 }
                 _ => {
                     let mine = self.runs.iter().filter(|r| r.client == Some(c));

@@ -167,7 +167,9 @@ impl Sim {
     /// Workers earned nothing that no answer was worth.
     pub fn check_earned(&self) -> Result<(), String> {
         for w in 0..self.plan.shape.workers {
-            if self.plan.is_hostile(Role::Worker, w) {
+            // A lying proxy may have told it another coefficient.
+            let told = self.plan.hostile == Some(Role::Proxy);
+            if told || self.plan.is_hostile(Role::Worker, w) {
                 continue;
             }
             let cap: u64 = self

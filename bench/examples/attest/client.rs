@@ -1,17 +1,21 @@
-//! A client without the post-quantum half: rustls with X25519 alone, our certificate and our judgement of the server's.
+//! A client whose key exchange can be chosen: rustls with our certificate and our judgement of the server's, and the
+//! proof of work on the spot, so that no other thread is waited for.
 
 use std::sync::Arc;
 
 use cocoon_attest::certificate::{self, Presenter};
+use cocoon_attest::pow::{self, Challenge};
 use cocoon_attest::{Policy, TlsIdentity, unix_now};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
+use rustls::crypto::{
+    CryptoProvider, SupportedKxGroup, aws_lc_rs, verify_tls13_signature_with_raw_key,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
 };
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -95,14 +99,19 @@ impl rustls::client::ResolvesClientCert for Own {
     }
 }
 
-/// Like `cocoon_attest::connect` without a proof of work.
+/// Like `cocoon_attest::connect`, with one key exchange.
 pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
+    mut stream: S,
     identity: &TlsIdentity,
     policy: &Policy,
+    exchange: &'static dyn SupportedKxGroup,
 ) -> Result<TlsStream<S>, super::Failure> {
+    let mut challenge = [0; pow::CHALLENGE_LEN];
+    stream.read_exact(&mut challenge).await?;
+    let nonce = Challenge::from_bytes(&challenge)?.solve(pow::MAX_CLIENT_DIFFICULTY, || false)?;
+    stream.write_all(&pow::response_to_bytes(nonce)).await?;
     let provider = Arc::new(CryptoProvider {
-        kx_groups: vec![aws_lc_rs::kx_group::X25519],
+        kx_groups: vec![exchange],
         ..aws_lc_rs::default_provider()
     });
     let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes())?;
