@@ -32,15 +32,8 @@ impl ProxyCore {
     /// The contracts with books, and the last transaction of each that is in them.
     pub(super) fn cursors(&self) -> Vec<(Address, u64)> {
         let old = self.old.iter().map(|(sc, o)| (*sc, o.cursor_lt));
-        let in_use = !self.old.contains_key(&self.sc) && !self.is_over(self.sc);
-        let current = in_use.then_some((self.sc, self.cursor_lt));
+        let current = (!self.old.contains_key(&self.sc)).then_some((self.sc, self.cursor_lt));
         old.chain(current).collect()
-    }
-
-    /// The contract was closed, everybody has what is his, and no other follows yet. What the chain tells of it, perhaps
-    /// once more, must not be compared with books that were put away.
-    fn is_over(&self, sc: Address) -> bool {
-        sc == self.sc && self.closed_for.is_some() && !self.old.contains_key(&sc)
     }
 
     /// The root configuration that one of our contracts was made from.
@@ -50,10 +43,9 @@ impl ProxyCore {
 
     /// Notes that a transaction is in the books; false if it was before.
     pub(super) fn advance_cursor(&mut self, sc: Address, lt: u64) -> bool {
-        let over = self.is_over(sc);
         let cursor = match self.old.get_mut(&sc) {
             Some(old) => &mut old.cursor_lt,
-            None if sc == self.sc && !over => &mut self.cursor_lt,
+            None if sc == self.sc => &mut self.cursor_lt,
             None => return false,
         };
         if lt <= *cursor {
