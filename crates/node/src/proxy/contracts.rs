@@ -36,6 +36,12 @@ impl ProxyCore {
         old.chain(current).collect()
     }
 
+    /// The contract was closed, everybody has what is his, and no other follows yet. Its books were put away, so nothing
+    /// that a client's contract says can be compared with them.
+    pub(super) fn is_over(&self, sc: Address) -> bool {
+        sc == self.sc && self.closed_for.is_some() && !self.old.contains_key(&sc)
+    }
+
     /// The root configuration that one of our contracts was made from.
     pub(super) fn view_of(&self, sc: Address) -> &RootView {
         self.old.get(&sc).map_or(&self.root, |old| &old.root)

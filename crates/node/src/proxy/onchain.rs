@@ -199,6 +199,9 @@ impl ProxyCore {
         ledger: &ClientLedger,
         payload: Option<ClientRequestPayload>,
     ) {
+        if self.is_over(sc) {
+            return;
+        }
         let key = self.cfg.key.verifying_key().to_bytes();
         let expected = match self.client_at(sc, owner) {
             Some(a) => a.sc,
