@@ -72,7 +72,8 @@ def test_kill_9_under_load(new_network, backend, say):
         network.kill()
         load.end()
         assert len(load.usages) > 2 * CALLERS, "hardly any load"
-        assert load.broken >= CALLERS, "the kill interrupted nobody"
+        # A caller who was between two requests at that moment is not interrupted.
+        assert load.broken >= 1, "the kill interrupted nobody"
 
         network.start()
         assert {role: network.info[role]["contract"] for role in addresses} == addresses

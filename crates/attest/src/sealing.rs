@@ -7,7 +7,7 @@
 //!
 //! * [`report`]: the fields of a TD report;
 //! * [`message`]: the two messages and their frame;
-//! * [`derive`]: the arithmetic of both sides;
+//! * [`mod@derive`]: the arithmetic of both sides;
 //! * [`client`]: the domain's side, which believes a helper only after [`crate::evidence::sgx`] has judged it;
 //! * [`enclave`]: the helper's side without the processor's instructions, for a helper of ours and for tests.
 

@@ -1,4 +1,8 @@
 //! The cocoon program: command line, configuration, the local network.
+#![allow(
+    rustdoc::bare_urls,
+    reason = "what documents an argument is printed as help"
+)]
 
 mod cli;
 mod cmd;
