@@ -56,20 +56,7 @@ pub async fn key_manager(args: &KeyManagerArgs, global: &Global) -> Result<ExitC
                 )),
         );
     }
-    let pow = args
-        .pow_difficulty
-        .or(conf.pow_difficulty)
-        .unwrap_or(cocoon_attest::pow::DEFAULT_DIFFICULTY);
-    if pow > cocoon_attest::pow::MAX_CLIENT_DIFFICULTY {
-        return Err(
-            CliError::usage("the proof of work is too hard (pow_difficulty)")
-                .expected(format!(
-                    "at most {} bits, which peers still solve",
-                    cocoon_attest::pow::MAX_CLIENT_DIFFICULTY
-                ))
-                .found(pow.to_string()),
-        );
-    }
+    let pow = start::difficulty(args.pow_difficulty, conf.pow_difficulty)?;
     let mut signals = Signals::new()?;
     let start = begin(args, global, &file, conf, unread, ip, pow);
     let started = tokio::select! {

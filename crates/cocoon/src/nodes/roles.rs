@@ -119,20 +119,7 @@ pub async fn proxy(args: &ProxyArgs, global: &Global) -> Result<ExitCode> {
                 )),
         );
     }
-    let pow = args
-        .pow_difficulty
-        .or(conf.pow_difficulty)
-        .unwrap_or(cocoon_attest::pow::DEFAULT_DIFFICULTY);
-    if pow > cocoon_attest::pow::MAX_CLIENT_DIFFICULTY {
-        return Err(
-            CliError::usage("the proof of work is too hard (pow_difficulty)")
-                .expected(format!(
-                    "at most {} bits, which peers still solve",
-                    cocoon_attest::pow::MAX_CLIENT_DIFFICULTY
-                ))
-                .found(pow.to_string()),
-        );
-    }
+    let pow = start::difficulty(args.pow_difficulty, conf.pow_difficulty)?;
     let stake = args.stake.as_deref().map(parse_stake).transpose()?;
     let start = async {
         let plan = Plan {

@@ -131,6 +131,22 @@ pub enum Proof {
     Quote(Arc<dyn QuoteSource>),
 }
 
+/// The proof of work asked of peers, in bits: the flag's, the file's, or the usual one.
+pub fn difficulty(flag: Option<u8>, file: Option<u8>) -> Result<u8> {
+    let bits = flag
+        .or(file)
+        .unwrap_or(cocoon_attest::pow::DEFAULT_DIFFICULTY);
+    let most = cocoon_attest::pow::MAX_CLIENT_DIFFICULTY;
+    if bits > most {
+        return Err(
+            CliError::usage("the proof of work is too hard (pow_difficulty)")
+                .expected(format!("at most {most} bits, which peers still solve"))
+                .found(bits.to_string()),
+        );
+    }
+    Ok(bits)
+}
+
 /// A fresh TLS identity that renews itself. Blocks for a second where hardware signs.
 pub fn identity(proof: Proof) -> Result<IdentityCell> {
     let plain = |mode| TlsIdentity::generate(mode, unix_now()).map(IdentityCell::new);
