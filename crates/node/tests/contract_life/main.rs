@@ -225,6 +225,10 @@ fn the_operator_closes_the_contract() {
     assert!(world.place("refund") < world.place("close"));
     assert_eq!(world.core.contract(), sc, "there is no successor yet");
     assert_eq!(world.count("deploy"), 0);
+    // Its books are put away: what a client's contract still says of it is compared with nothing and stops nobody.
+    world.top_up(sc, address(9), TON);
+    world.settle();
+    assert_eq!(world.count("refund"), 1, "{:?}", world.log);
 }
 
 #[test]
